@@ -1,0 +1,73 @@
+//! What a guest is to the engine: [`GuestIsa`]. Frontends implement it; the engine knows nothing else of them.
+#![forbid(unsafe_code)]
+
+pub use tulk_base as base;
+pub use tulk_ir as ir;
+
+use tulk_base::{CpuState, GuestVa};
+use tulk_ir::{FpRule, HelperDef, RegLayout, Unit};
+
+/// What identifies a translation: the same bytes at the same pc in another mode are another block.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct TbKey {
+    pub pc: GuestVa,
+    /// Mode bits that the frontend chooses: execution state, floating-point mode, operand size.
+    pub flags: u64,
+}
+
+/// Reads guest code for the lifter.
+pub trait CodeReader {
+    /// Copies up to `out.len()` bytes of executable guest memory at `va`; returns how many could be read (0
+    /// when the first byte is not executable or not mapped).
+    fn fetch(&mut self, va: GuestVa, out: &mut [u8]) -> usize;
+}
+
+/// Bounds for one translation block.
+#[derive(Clone, Copy, Debug)]
+pub struct LiftLimits {
+    /// Most guest instructions; at least 1.
+    pub max_insns: u32,
+    /// A block must not continue past this address (exclusive), so that it can be stopped for a breakpoint
+    /// or a page end; an instruction that starts before it may extend over it.
+    pub end: GuestVa,
+}
+
+/// One guest architecture, configured for a CPU model. Shared by all threads.
+pub trait GuestIsa: Send + Sync {
+    /// The architecture's name as users write it: `aarch64`, `x86_64`.
+    fn name(&self) -> &'static str;
+
+    /// Registers. The slots' cells never change.
+    fn layout(&self) -> &RegLayout;
+
+    /// The helper table; `Op::Call` numbers its rows.
+    fn helpers(&self) -> &'static [HelperDef];
+
+    fn fp_rule(&self) -> FpRule;
+
+    /// The key of the block that the state would run next.
+    fn tb_key(&self, state: &CpuState) -> TbKey;
+
+    /// Lifts the block at `key` into `unit` (which this resets): at least one instruction, up to a branch or
+    /// the limits. When not even the first byte can be fetched the unit is one `trap` that raises the fetch
+    /// fault: frontends express it with a helper or by leaving `unit.len` 0, which the engine reports as a
+    /// `Trap::Mem` of kind `Exec` at `key.pc`. An undefined instruction lifts to an `illegal` trap; instructions
+    /// before it run first.
+    fn lift(&self, key: TbKey, code: &mut dyn CodeReader, limits: LiftLimits, unit: &mut Unit);
+
+    /// Called before guest code runs on this state on a host thread: the rounding mode and flush bits for the
+    /// host's float unit, and the sticky flags to start from.
+    fn load_fp(&self, state: &CpuState, env: &mut dyn tulk_ir::FpEnv);
+
+    /// Called after guest code ran: stores the sticky flags back into the guest's registers.
+    fn save_fp(&self, state: &mut CpuState, env: &mut dyn tulk_ir::FpEnv);
+
+    /// Assembly text and length of the instruction in `bytes` at `pc` for logs, or `None` if undefined.
+    fn disassemble(&self, key: TbKey, bytes: &[u8]) -> Option<(String, usize)>;
+
+    /// True when guest code may rewrite itself without any flush instruction and must see the change at the
+    /// next instruction (x86). Otherwise changes need to be seen only after a flush (`HelperEnv::invalidate_code`).
+    fn self_modifying_is_exact(&self) -> bool {
+        false
+    }
+}

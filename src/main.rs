@@ -1,0 +1,4 @@
+//! The `tulk` command.
+#![forbid(unsafe_code)]
+
+fn main() {}
