@@ -10,6 +10,7 @@
 //! | 1..16 | engine scratch |
 //! | 16..32 | helper arguments: four values of two cells (low, high), rest reserved |
 //! | 32..34 | helper result (low, high) |
+//! | 62..64 | always zero |
 //! | 64..4096 | guest registers, as the frontend's layout places them |
 //! | 4096.. | interpreter temporaries |
 //!
@@ -24,6 +25,8 @@ pub const CELLS: usize = 1 << 16;
 pub const CELL_PC: u16 = 0;
 pub const CELL_ARGS: u16 = 16;
 pub const CELL_RET: u16 = 32;
+/// Two cells that hold zero and are never written.
+pub const CELL_ZERO: u16 = 62;
 /// First cell that a guest's register layout may use.
 pub const CELL_GUEST: u16 = 64;
 /// First cell of the interpreter's temporaries.
