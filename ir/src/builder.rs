@@ -408,7 +408,7 @@ impl<'a> Builder<'a> {
     // Vectors.
 
     shaped1!(vsplat Vsplat, vscalar Vscalar, vneg Vneg, vabs Vabs, vwiden_lo_s VwidenLoS, vwiden_lo_u VwidenLoU,
-        vwiden_hi_s VwidenHiS, vwiden_hi_u VwidenHiU, vpopcnt Vpopcnt, vclz Vclz, vsign_bits VsignBits,
+        vwiden_hi_s VwidenHiS, vwiden_hi_u VwidenHiU, vpopcnt Vpopcnt, vclz Vclz,
         vfsqrt Vfsqrt, vfneg Vfneg, vfabs Vfabs, vsto_f VstoF, vuto_f VutoF);
     shaped2!(vadd Vadd, vsub Vsub, vmul Vmul, vadd_sat_s VaddSatS, vadd_sat_u VaddSatU, vsub_sat_s VsubSatS,
         vsub_sat_u VsubSatU, vmin_s VminS, vmin_u VminU, vmax_s VmaxS, vmax_u VmaxU, vavg_u VavgU, vshl_v VshlV,
@@ -447,6 +447,11 @@ impl<'a> Builder<'a> {
     }
     pub fn vany_true(&mut self, a: Value) -> Value {
         self.op1(Op::VanyTrue, Type::I64, a)
+    }
+    /// [`Op::VsignBits`].
+    pub fn vsign_bits(&mut self, shape: Shape, a: Value) -> Value {
+        let args = [a, Value::NONE, Value::NONE];
+        self.emit(Inst { shape, args, ..Inst::new(Op::VsignBits, Type::I64) })
     }
     pub fn vfma(&mut self, shape: Shape, a: Value, b: Value, c: Value) -> Value {
         self.emit(Inst { shape, args: [a, b, c], ..Inst::new(Op::Vfma, Type::V128) })

@@ -6,11 +6,17 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
+pub mod filetest;
 pub mod helper;
+pub mod interp;
 pub mod layout;
 pub mod op;
+pub mod parser;
+pub mod passes;
+pub mod printer;
 pub mod types;
 pub mod unit;
+pub mod verifier;
 
 pub use builder::Builder;
 pub use helper::{Access, FpEnv, HelperCx, HelperDef, HelperEnv, HelperFn};

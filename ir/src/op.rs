@@ -78,8 +78,8 @@ pub enum Aux {
     FloatCc,
     /// [`crate::Round`]; bit 7 set: raises inexact.
     RoundExact,
-    /// [`crate::Round`]; bit 7 set: out of range gives the most negative number ("indefinite", x86) instead of
-    /// saturating (NaN gives 0).
+    /// [`crate::Round`]; bit 7 set: out of range gives the most negative number (unsigned: all ones; "indefinite", x86)
+    /// instead of saturating (NaN gives 0).
     RoundRange,
     MinKind,
     NzcvCond,

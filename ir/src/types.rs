@@ -166,7 +166,7 @@ named_enum! {
         X86 = "x86",
         /// PowerPC: first operand, then (for fused) the addend, then the multiplier; default NaN positive; tiny before rounding.
         Ppc = "ppc",
-        /// SPARC: second operand first if signalling or if the first is not NaN; default NaN positive, all ones; tiny before rounding.
+        /// SPARC: the last signalling NaN, else the last quiet NaN, quieted; default NaN positive, all ones; tiny before rounding.
         Sparc = "sparc"
     }
 }

@@ -1,0 +1,6 @@
+//! Tests of the interpreter.
+
+mod ops;
+mod random;
+mod shape;
+mod support;
