@@ -4,7 +4,7 @@
 pub use tulk_base as base;
 pub use tulk_ir as ir;
 
-use tulk_base::{CpuState, GuestVa};
+use tulk_base::{CpuState, GuestVa, MemFault};
 use tulk_ir::{FpRule, HelperDef, RegLayout, Unit};
 
 /// What identifies a translation: the same bytes at the same pc in another mode are another block.
@@ -61,6 +61,13 @@ pub trait GuestIsa: Send + Sync {
 
     /// Called after guest code ran: stores the sticky flags back into the guest's registers.
     fn save_fp(&self, state: &mut CpuState, env: &mut dyn tulk_ir::FpEnv);
+
+    /// A memory access failed. True when the frontend changed the state so that the instruction must be tried
+    /// again before the fault counts (AArch64: the first access through a tagged address). A host that cannot
+    /// tell the address because it is no canonical one reports `u64::MAX`.
+    fn retry_fault(&self, _state: &mut CpuState, _fault: &MemFault) -> bool {
+        false
+    }
 
     /// Assembly text and length of the instruction in `bytes` at `pc` for logs, or `None` if undefined.
     fn disassemble(&self, key: TbKey, bytes: &[u8]) -> Option<(String, usize)>;
