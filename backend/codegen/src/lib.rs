@@ -1,1 +1,20 @@
-//! To be filled.
+//! From IR regions to machine code by way of Cranelift, and the memory in which that code lives.
+//!
+//! A *region* is a set of units (translation blocks) that becomes one function: guest slots are Cranelift variables
+//! over the whole region, jumps between its units are jumps. [`Compiler`] turns a [`RegionInput`] into a
+//! [`Region`] (position-independent bytes, edge records, fault map); [`code_memory::CodeMemory`] places it. What
+//! generated code and the dispatcher share is written down in [`abi`]. Nothing here knows a guest.
+#![deny(unsafe_code)]
+
+pub mod abi;
+#[allow(unsafe_code)]
+pub mod code_memory;
+mod compiler;
+pub mod fault_map;
+mod flow;
+mod lower;
+mod region;
+
+pub use compiler::{Compiler, Options};
+pub use fault_map::FaultMap;
+pub use region::{CompileError, Edge, EdgeKind, Listing, MemoryModel, Region, RegionInput};

@@ -1,0 +1,151 @@
+//! What generated code and the dispatcher agree on: the words of [`CpuState::engine`], the data behind a
+//! region's code, and the calls that generated code makes.
+//!
+//! # Regions
+//! A region is a Tail-convention function `fn(env: *mut CpuState)`. On x86-64 that is the System V convention
+//! for one pointer argument: `rdi` is the state, the System V callee-saved registers are preserved, nothing is
+//! on the stack. It leaves in one of two ways: by jumping to another region through an [edge](Edges), the return
+//! ring or the jump cache; or by storing a [`Reason`] and its operands and returning. On return the
+//! pc cell and all slots are exact.
+//!
+//! # Edges
+//! Behind the code lie edge records of [`EDGE_BYTES`]: word 0 is the code address of the target region, or 0
+//! while not linked; word 1 belongs to the dispatcher (generated code never looks at it). They are written
+//! through the writable view, word 0 by one atomic store.
+//!
+//! # Thunks
+//! Generated code calls two thunks, whose addresses stand in [`word::THUNK_HELPER`] and [`word::THUNK_EVAL`].
+//! Convention: arguments as System V (`rdi` the state, `rsi`, `rdx`), no result, stack aligned as for any call,
+//! and *every* register preserved, vector registers included; only the condition flags and the sticky float flags
+//! may change. The thunk must not restore the float control register.
+//!
+//! * `helper(env, number, imm)` runs a row of the guest's helper table: [`helper_args`] fetches the arguments,
+//!   [`set_result`] stores the result, [`word::STATUS`] becomes 0, or non-zero when the helper returned a trap
+//!   (which the thunk keeps for the dispatcher); the region then leaves with [`Reason::HelperTrap`]. The pc
+//!   cell holds the address of the calling guest instruction.
+//! * `eval(env, w0, w1)` evaluates the IR operation packed in two words (`tulk_ir::interp::eval::EvalOp`) on
+//!   [`eval_args`] and stores the result with [`set_result`]. It cannot fail.
+
+use tulk_base::CpuState;
+use tulk_base::state::{CELL_ARGS, CELL_RET};
+use tulk_ir::HelperDef;
+
+/// Numbers of the words in [`CpuState::engine`].
+pub mod word {
+    /// Why the region returned: a [`super::Reason`].
+    pub const REASON: usize = 0;
+    /// Operands of the reason.
+    pub const A: usize = 1;
+    pub const B: usize = 2;
+    /// Set by the helper thunk: non-zero when the helper returned a trap.
+    pub const STATUS: usize = 3;
+    /// Address of the helper thunk.
+    pub const THUNK_HELPER: usize = 4;
+    /// Address of the eval thunk.
+    pub const THUNK_EVAL: usize = 5;
+    /// Host address of guest address 0 (for [`crate::MemoryModel::User`] with `BaseWord`).
+    pub const MEM_BASE: usize = 6;
+    /// Address of the jump cache: [`super::JUMP_CACHE_ENTRIES`] of [`super::JumpEntry`].
+    pub const JUMP_CACHE: usize = 7;
+    /// Byte offset of the return ring's newest entry from its first: a multiple of 32 below 512.
+    pub const RING_TOP: usize = 8;
+    /// First word of the return ring: [`super::RING_ENTRIES`] of [`super::JumpEntry`]. Zeroed entries are
+    /// empty: code address 0 never matches.
+    pub const RING: usize = 16;
+    /// From here on the words belong to the dispatcher.
+    pub const DISPATCHER: usize = 128;
+}
+
+/// Entries of the return ring.
+pub const RING_ENTRIES: usize = 16;
+/// log2 of the entries of the jump cache.
+pub const JUMP_CACHE_LOG2: u32 = 12;
+pub const JUMP_CACHE_ENTRIES: usize = 1 << JUMP_CACHE_LOG2;
+/// Bytes of one edge record.
+pub const EDGE_BYTES: u32 = 16;
+
+/// An entry of the jump cache or the return ring. A lookup hits when pc and key flags are equal and `code` is
+/// not 0. Only the thread of the state reads and writes them.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[repr(C, align(32))]
+pub struct JumpEntry {
+    pub pc: u64,
+    pub flags: u64,
+    /// Entry address of a region, or 0.
+    pub code: u64,
+    /// Unused by generated code.
+    pub user: u64,
+}
+
+const JUMP_HASH: u32 = 0x9e37_79b1;
+/// Generated code computes `(low32(pc) * multiplier >> shift) & mask` as a byte offset into the jump cache.
+pub(crate) const JUMP_HASH_PARTS: (u32, u32, u32) =
+    (JUMP_HASH, 32 - JUMP_CACHE_LOG2 - 5, (JUMP_CACHE_ENTRIES as u32 - 1) << 5);
+
+/// The entry of the jump cache in which `pc` may be.
+#[inline]
+pub const fn jump_cache_index(pc: u64) -> usize {
+    ((pc as u32).wrapping_mul(JUMP_HASH) >> (32 - JUMP_CACHE_LOG2)) as usize
+}
+
+/// Why a region returned to the dispatcher, in [`word::REASON`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Reason {
+    /// `exit_request` was set.
+    Poll = 1,
+    /// An edge that is not linked; `A` is the address of its record (in the executable view).
+    Direct = 2,
+    /// A computed pc that neither ring nor jump cache knew; `A` is the key flags of the target.
+    Indirect = 3,
+    /// A guest trap; `A` is the [`tulk_ir::ExitKind`], `B` the number.
+    Trap = 4,
+    /// The last helper returned a trap, which the thunk kept.
+    HelperTrap = 5,
+    /// A misaligned access; `A` is the guest address, `B` is 0 for a read and 1 for a write.
+    Misaligned = 6,
+    /// Look the next block up from the CPU state, whose mode may have changed.
+    Resync = 7,
+}
+
+impl Reason {
+    pub const fn from_word(word: u64) -> Option<Reason> {
+        Some(match word {
+            1 => Reason::Poll,
+            2 => Reason::Direct,
+            3 => Reason::Indirect,
+            4 => Reason::Trap,
+            5 => Reason::HelperTrap,
+            6 => Reason::Misaligned,
+            7 => Reason::Resync,
+            _ => return None,
+        })
+    }
+}
+
+/// The arguments of a helper call, zero-extended as helpers expect them, `imm` last. (The cells hold them in
+/// the low bits only.)
+#[inline]
+pub fn helper_args(state: &CpuState, helper: &HelperDef, imm: u64) -> [u128; 4] {
+    let mut args = [0, 0, 0, imm as u128];
+    for (i, ty) in helper.args.iter().enumerate() {
+        let cell = CELL_ARGS + 2 * i as u16;
+        args[i] = match ty.bits() {
+            128 => state.get128(cell),
+            bits => (state.get(cell) & (u64::MAX >> (64 - bits))) as u128,
+        };
+    }
+    args
+}
+
+/// The arguments of an eval call. As in the interpreter's cells, bits above an operand's type mean nothing.
+#[inline]
+pub fn eval_args(state: &CpuState) -> [u128; 3] {
+    [state.get128(CELL_ARGS), state.get128(CELL_ARGS + 2), state.get128(CELL_ARGS + 4)]
+}
+
+/// Stores the result of a thunk.
+#[inline]
+pub fn set_result(state: &mut CpuState, value: u128) {
+    state.set128(CELL_RET, value);
+}

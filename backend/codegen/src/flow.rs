@@ -1,0 +1,554 @@
+//! The control flow of a region and what is known about its variables on it.
+//!
+//! Nodes are the IR blocks of all units. A *variable* is a guest slot or a unit's local that the region uses.
+//! Two analyses run over the graph:
+//!
+//! * *dirty* (forward, may): the variable may differ from its home in the CPU state;
+//! * *live* (backward): the variable's value may still be read, by a `get` or by a write-back of a dirty slot.
+//!
+//! Write-backs happen only at fixed points ([`Effect`]), so after one the slots written are clean and no store is
+//! ever repeated; the lowering replays [`Flow::effect`] and so stores exactly what the analysis assumed.
+//! Variables that are live into the entry are loaded there, all others are never loaded.
+
+use crate::{CompileError, RegionInput};
+use std::collections::HashMap;
+use tulk_base::MemAlign;
+use tulk_ir::op::{Op, effect};
+use tulk_ir::{Access, ExitKind, Inst, Slot, Type, Unit, Value};
+
+/// A set of variables.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Bits(Vec<u64>);
+
+impl Bits {
+    pub fn new(len: usize) -> Bits {
+        Bits(vec![0; len.div_ceil(64)])
+    }
+    pub fn contains(&self, i: usize) -> bool {
+        self.0[i / 64] >> (i % 64) & 1 != 0
+    }
+    pub fn insert(&mut self, i: usize) {
+        self.0[i / 64] |= 1 << (i % 64);
+    }
+    pub fn clear(&mut self) {
+        self.0.fill(0);
+    }
+    /// Adds `other`; true when that changed something.
+    pub fn union(&mut self, other: &Bits) -> bool {
+        let mut changed = false;
+        for (a, b) in self.0.iter_mut().zip(&other.0) {
+            changed |= b & !*a != 0;
+            *a |= b;
+        }
+        changed
+    }
+    pub fn intersect(&mut self, other: &Bits) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= b);
+    }
+    pub fn subtract(&mut self, other: &Bits) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= !b);
+    }
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().enumerate().flat_map(|(word, &bits)| {
+            let mut rest = bits;
+            std::iter::from_fn(move || {
+                (rest != 0).then(|| {
+                    let i = rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    word * 64 + i
+                })
+            })
+        })
+    }
+}
+
+/// A guest slot or local of the region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Var {
+    pub ty: Type,
+    /// First cell of a slot; `None` for locals, which have no home and are never dirty.
+    pub cell: Option<u16>,
+}
+
+/// Where an IR block continues inside the region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Edge {
+    pub to: usize,
+    /// Closes a loop: the edge polls `exit_request`.
+    pub back: bool,
+    /// The guest pc at the target, for edges to the start of a unit.
+    pub pc: Option<u64>,
+}
+
+/// One IR block.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub unit: usize,
+    pub block: u32,
+    /// In order: the targets of `jump`; then, else of `brif`; the one of `exit`; the return sites of a return.
+    pub succs: Vec<Edge>,
+    /// Edges from reachable nodes.
+    pub preds: usize,
+    pub dirty_in: Bits,
+    pub live_in: Bits,
+}
+
+/// What an instruction does to variables, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    None,
+    Get(usize),
+    Set(usize),
+    /// All dirty slots are stored before it and are clean after it.
+    Sync,
+    /// All dirty slots are stored on a side path that leaves the region.
+    SyncAside,
+    /// A helper: dirty ones of the first set are stored before it, those of the second are loaded after it.
+    Call {
+        store: Bits,
+        load: Bits,
+    },
+}
+
+/// See the module.
+pub struct Flow {
+    pub vars: Vec<Var>,
+    pub nodes: Vec<Node>,
+    /// Reachable nodes, reverse postorder.
+    pub order: Vec<usize>,
+    /// First node of each unit.
+    pub first: Vec<usize>,
+    /// Guest pcs to which a return inside the region may come back, with their units.
+    pub return_sites: Vec<(u64, usize)>,
+    slot_vars: HashMap<u16, usize>,
+    local_base: Vec<usize>,
+    units: HashMap<u64, usize>,
+    all_slots: Bits,
+}
+
+/// More return sites than this are left to the return ring.
+const MAX_RETURN_SITES: usize = 4;
+
+impl Flow {
+    pub fn new(input: &RegionInput<'_>) -> Result<Flow, CompileError> {
+        if input.units.is_empty() {
+            return Err(CompileError::Empty);
+        }
+        let mut flow = Flow {
+            vars: Vec::new(),
+            nodes: Vec::new(),
+            order: Vec::new(),
+            first: Vec::new(),
+            return_sites: Vec::new(),
+            slot_vars: HashMap::new(),
+            local_base: Vec::new(),
+            units: HashMap::new(),
+            all_slots: Bits::default(),
+        };
+        for (i, unit) in input.units.iter().enumerate() {
+            flow.units.entry(unit.pc).or_insert(i);
+        }
+        flow.collect_vars(input);
+        flow.build_nodes(input);
+        flow.walk();
+        flow.solve(input);
+        Ok(flow)
+    }
+
+    /// The variable of a slot or local as `unit` names it.
+    pub fn var(&self, unit: usize, slot: Slot) -> usize {
+        match slot.as_local() {
+            Some(n) => self.local_base[unit] + n as usize,
+            None => self.slot_vars[&slot.0],
+        }
+    }
+
+    /// The unit that starts at `pc`.
+    pub fn unit_at(&self, pc: u64) -> Option<usize> {
+        self.units.get(&pc).copied()
+    }
+
+    /// True when the region returns to `ret` from a call of `callee` without leaving.
+    pub fn is_internal_call(&self, callee: u64, ret: u64) -> bool {
+        self.unit_at(callee).is_some() && self.return_sites.iter().any(|&(pc, _)| pc == ret)
+    }
+
+    fn collect_vars(&mut self, input: &RegionInput<'_>) {
+        for unit in input.units {
+            for inst in unit.insts.iter().filter(|i| matches!(i.op, Op::Get | Op::Set)) {
+                let slot = inst.slot();
+                if slot.as_local().is_none() && !self.slot_vars.contains_key(&slot.0) {
+                    let def = input.layout.def(slot);
+                    self.slot_vars.insert(slot.0, self.vars.len());
+                    self.vars.push(Var { ty: def.ty, cell: Some(def.cell) });
+                }
+            }
+        }
+        let slots = self.vars.len();
+        for unit in input.units {
+            self.local_base.push(self.vars.len());
+            self.vars.extend(unit.locals.iter().map(|&ty| Var { ty, cell: None }));
+        }
+        self.all_slots = Bits::new(self.vars.len());
+        (0..slots).for_each(|i| self.all_slots.insert(i));
+    }
+
+    fn build_nodes(&mut self, input: &RegionInput<'_>) {
+        for (u, unit) in input.units.iter().enumerate() {
+            self.first.push(self.nodes.len());
+            for block in 0..unit.blocks.len() as u32 {
+                self.nodes.push(Node {
+                    unit: u,
+                    block,
+                    succs: Vec::new(),
+                    preds: 0,
+                    dirty_in: Bits::new(self.vars.len()),
+                    live_in: Bits::new(self.vars.len()),
+                });
+            }
+        }
+        for unit in input.units {
+            for inst in unit.insts.iter().filter(|i| i.op == Op::ExitDirect) {
+                if inst.exit_kind() != ExitKind::Call || self.unit_at(inst.imm as u64).is_none() {
+                    continue;
+                }
+                if let Some(ret) = constant(unit, inst.args[0])
+                    && let Some(site) = self.unit_at(ret)
+                    && !self.return_sites.contains(&(ret, site))
+                    && self.return_sites.len() < MAX_RETURN_SITES
+                {
+                    self.return_sites.push((ret, site));
+                }
+            }
+        }
+        for n in 0..self.nodes.len() {
+            let (u, block) = (self.nodes[n].unit, self.nodes[n].block);
+            let unit = input.units[u];
+            let last = *unit.block(block).last().expect("a block ends in an instruction");
+            let inside = |b: u32| Edge { to: self.first[u] + b as usize, back: false, pc: None };
+            let enter = |pc: u64, to: usize| Edge { to: self.first[to], back: false, pc: Some(pc) };
+            let succs = match last.op {
+                Op::Jump => vec![inside(last.imm2)],
+                Op::Brif => vec![inside(last.imm2), inside(last.imm as u32)],
+                Op::ExitDirect => {
+                    let pc = last.imm as u64;
+                    self.unit_at(pc).map(|to| enter(pc, to)).into_iter().collect()
+                }
+                Op::ExitIndirect if last.exit_kind() == ExitKind::Return => {
+                    self.return_sites.iter().map(|&(pc, to)| enter(pc, to)).collect()
+                }
+                _ => vec![],
+            };
+            self.nodes[n].succs = succs;
+        }
+    }
+
+    /// Depth-first search: order, predecessors, back edges.
+    fn walk(&mut self) {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Seen {
+            No,
+            Open,
+            Done,
+        }
+        let mut seen = vec![Seen::No; self.nodes.len()];
+        let mut stack = vec![(0usize, 0usize)];
+        seen[0] = Seen::Open;
+        while let Some(top) = stack.last_mut() {
+            let (n, i) = *top;
+            top.1 += 1;
+            // The last successor first, so that the first one (a branch's taken side, a call's callee) ends up
+            // right behind its predecessor in the order.
+            let count = self.nodes[n].succs.len();
+            if i == count {
+                seen[n] = Seen::Done;
+                self.order.push(n);
+                stack.pop();
+                continue;
+            }
+            let to = self.nodes[n].succs[count - 1 - i].to;
+            self.nodes[to].preds += 1;
+            match seen[to] {
+                Seen::No => {
+                    seen[to] = Seen::Open;
+                    stack.push((to, 0));
+                }
+                Seen::Open => self.nodes[n].succs[count - 1 - i].back = true,
+                Seen::Done => {}
+            }
+        }
+        self.order.reverse();
+    }
+
+    fn access(&self, access: Access) -> Bits {
+        match access {
+            Access::None => Bits::new(self.vars.len()),
+            Access::All => self.all_slots.clone(),
+            Access::These(slots) => {
+                let mut bits = Bits::new(self.vars.len());
+                slots.iter().filter_map(|s| self.slot_vars.get(&s.0)).for_each(|&v| bits.insert(v));
+                bits
+            }
+        }
+    }
+
+    /// What the instruction does to the variables.
+    pub fn effect(&self, input: &RegionInput<'_>, unit: usize, inst: &Inst) -> Effect {
+        match inst.op {
+            Op::Get => Effect::Get(self.var(unit, inst.slot())),
+            Op::Set => Effect::Set(self.var(unit, inst.slot())),
+            Op::Call => {
+                let helper = &input.helpers[inst.imm2 as usize];
+                let load = self.access(helper.writes);
+                let mut store =
+                    self.access(if helper.may_trap { Access::All } else { helper.reads });
+                // A helper need not write what it may write.
+                store.union(&load);
+                Effect::Call { store, load }
+            }
+            Op::Load | Op::Store | Op::AtomicRmw | Op::AtomicCas => {
+                if input.precise {
+                    Effect::Sync
+                } else if inst.memop().align() != MemAlign::Any && inst.memop().align_bytes() > 1 {
+                    Effect::SyncAside
+                } else {
+                    Effect::None
+                }
+            }
+            Op::ExitTrap => Effect::Sync,
+            // Inside the region no slot is stored; what stays dirty is stored where it leaves.
+            Op::ExitDirect => match self.unit_at(inst.imm as u64) {
+                Some(_) => Effect::None,
+                None => Effect::Sync,
+            },
+            Op::ExitIndirect => Effect::SyncAside,
+            _ => {
+                debug_assert!(inst.op.info().effects & (effect::FAULT | effect::SLOT) == 0);
+                Effect::None
+            }
+        }
+    }
+
+    /// Applies an effect to the dirty set.
+    pub fn step(&self, effect: &Effect, dirty: &mut Bits) {
+        match effect {
+            Effect::Set(v) if self.vars[*v].cell.is_some() => dirty.insert(*v),
+            Effect::Sync => dirty.clear(),
+            Effect::Call { store, load } => {
+                dirty.subtract(store);
+                dirty.subtract(load);
+            }
+            Effect::None | Effect::Get(_) | Effect::Set(_) | Effect::SyncAside => {}
+        }
+    }
+
+    /// Walks instructions, collecting the variables read before they are written into `uses` and the written
+    /// ones into `defs`.
+    fn scan<'i>(
+        &self,
+        input: &RegionInput<'_>,
+        unit: usize,
+        insts: impl Iterator<Item = &'i Inst>,
+        dirty: &mut Bits,
+        uses: &mut Bits,
+        defs: &mut Bits,
+    ) {
+        for inst in insts {
+            let effect = self.effect(input, unit, inst);
+            let stored = match &effect {
+                Effect::Get(v) => {
+                    if !defs.contains(*v) {
+                        uses.insert(*v);
+                    }
+                    None
+                }
+                Effect::Sync | Effect::SyncAside => Some(dirty.clone()),
+                Effect::Call { store, .. } => {
+                    let mut bits = dirty.clone();
+                    bits.intersect(store);
+                    Some(bits)
+                }
+                Effect::None | Effect::Set(_) => None,
+            };
+            if let Some(mut stored) = stored {
+                stored.subtract(defs);
+                uses.union(&stored);
+            }
+            match &effect {
+                Effect::Set(v) => defs.insert(*v),
+                Effect::Call { load, .. } => {
+                    defs.union(load);
+                }
+                _ => {}
+            }
+            self.step(&effect, dirty);
+        }
+    }
+
+    fn solve(&mut self, input: &RegionInput<'_>) {
+        let empty = Bits::new(self.vars.len());
+        // Dirty, forward.
+        let mut dirty_out = vec![empty.clone(); self.nodes.len()];
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &n in &self.order.clone() {
+                let node = &self.nodes[n];
+                let mut dirty = node.dirty_in.clone();
+                for inst in input.units[node.unit].block(node.block) {
+                    self.step(&self.effect(input, node.unit, inst), &mut dirty);
+                }
+                for i in 0..self.nodes[n].succs.len() {
+                    let to = self.nodes[n].succs[i].to;
+                    changed |= self.nodes[to].dirty_in.union(&dirty);
+                }
+                dirty_out[n] = dirty;
+            }
+        }
+        // Live, backward.
+        let mut uses = vec![empty.clone(); self.nodes.len()];
+        let mut defs = vec![empty.clone(); self.nodes.len()];
+        for &n in &self.order {
+            let node = &self.nodes[n];
+            let insts = input.units[node.unit].block(node.block);
+            let mut dirty = node.dirty_in.clone();
+            self.scan(input, node.unit, insts.iter(), &mut dirty, &mut uses[n], &mut defs[n]);
+            if node.succs.iter().any(|e| e.back) {
+                dirty.subtract(&defs[n]);
+                uses[n].union(&dirty);
+            }
+        }
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &n in self.order.iter().rev() {
+                let mut live = self.live_out(n);
+                live.subtract(&defs[n]);
+                live.union(&uses[n]);
+                changed |= self.nodes[n].live_in.union(&live);
+            }
+        }
+    }
+
+    fn live_out(&self, n: usize) -> Bits {
+        let mut live = Bits::new(self.vars.len());
+        for edge in &self.nodes[n].succs {
+            live.union(&self.nodes[edge.to].live_in);
+        }
+        live
+    }
+
+    /// Variables live behind the instruction number `at` of the node's block, where `dirty` holds.
+    pub fn live_after(&self, input: &RegionInput<'_>, n: usize, at: usize, dirty: &Bits) -> Bits {
+        let node = &self.nodes[n];
+        let insts = &input.units[node.unit].block(node.block)[at + 1..];
+        let (mut dirty, empty) = (dirty.clone(), Bits::new(self.vars.len()));
+        let (mut live, mut defs) = (empty.clone(), empty);
+        self.scan(input, node.unit, insts.iter(), &mut dirty, &mut live, &mut defs);
+        let mut out = self.live_out(n);
+        if node.succs.iter().any(|e| e.back) {
+            out.union(&dirty);
+        }
+        out.subtract(&defs);
+        live.union(&out);
+        live
+    }
+}
+
+/// The number that an I64 operand holds when an `iconst` of the unit defines it.
+pub fn constant(unit: &Unit, value: Value) -> Option<u64> {
+    let def = |i: &&Inst| i.op == Op::Iconst && i.dst == value;
+    (!value.is_none()).then(|| unit.insts.iter().rev().find(def).map(|i| i.imm as u64))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryModel;
+    use tulk_ir::filetest::env::{HELPERS, layout};
+    use tulk_ir::parser::parse;
+
+    fn with_flow(texts: &[&str], precise: bool, check: impl FnOnce(&Flow, &dyn Fn(&str) -> usize)) {
+        let layout = layout();
+        let units: Vec<Unit> =
+            texts.iter().map(|t| parse(t, &layout, HELPERS).expect("a unit")).collect();
+        let units: Vec<&Unit> = units.iter().collect();
+        let mem = MemoryModel::Flat;
+        let input = RegionInput { units: &units, layout: &layout, helpers: HELPERS, mem, precise };
+        let flow = Flow::new(&input).expect("a region");
+        check(&flow, &|name| flow.var(0, layout.by_name(name).expect("a register")));
+    }
+
+    const LOOP: &str = "unit 0x1000 len 8 insns 2 flags 0x0 fp arm
+block0:
+    insn 0x1000, 4
+    v0 = get x1
+    v1 = load.i64 v0 u64
+    set x2, v1
+    v2 = get x3
+    v3 = add.i64 v2, v1
+    set x3, v3
+    v4 = icmp.i64 eq v1, v3
+    brif v4, block1, block2
+block1:
+    exit jump 0x1000
+block2:
+    set x4, v3
+    exit jump 0x2000
+";
+
+    #[test]
+    fn slots_are_loaded_when_read_and_stored_when_written() {
+        let text = LOOP.replace("    set x4, v3\n", "");
+        with_flow(&[&text], false, |flow, var| {
+            let entry = &flow.nodes[0];
+            // x2 is written before any exit; nothing but x1 and x3 has to come from memory.
+            let live: Vec<usize> = entry.live_in.iter().collect();
+            assert_eq!(live, [var("x1"), var("x3")]);
+            // Around the loop both written slots are dirty.
+            let dirty: Vec<usize> = entry.dirty_in.iter().collect();
+            assert_eq!(dirty, [var("x2"), var("x3")]);
+            assert!(flow.nodes[1].succs[0].back);
+            assert_eq!(flow.order.len(), 3);
+        });
+    }
+
+    #[test]
+    fn a_precise_region_stores_before_the_fault() {
+        let text = LOOP.replace("    set x4, v3\n", "");
+        with_flow(&[&text], true, |flow, var| {
+            // The load stores what the last round left dirty, so that x2 must be known at the entry too.
+            assert!(flow.nodes[0].live_in.contains(var("x2")));
+            let dirty: Vec<usize> = flow.nodes[2].dirty_in.iter().collect();
+            assert_eq!(dirty, [var("x2"), var("x3")]);
+        });
+    }
+
+    #[test]
+    fn returns_lead_to_the_sites_of_internal_calls() {
+        let call = "unit 0x1000 len 4 insns 1 flags 0x0 fp arm
+block0:
+    insn 0x1000, 4
+    v0 = iconst.i64 0x1004
+    exit call 0x3000, v0
+";
+        let site = "unit 0x1004 len 4 insns 1 flags 0x0 fp arm
+block0:
+    insn 0x1004, 4
+    exit jump 0x1000
+";
+        let callee = "unit 0x3000 len 4 insns 1 flags 0x0 fp arm
+block0:
+    insn 0x3000, 4
+    v0 = get x14
+    exit_indirect return v0
+";
+        with_flow(&[call, site, callee], false, |flow, _| {
+            assert!(flow.is_internal_call(0x3000, 0x1004));
+            assert!(!flow.is_internal_call(0x4000, 0x1004));
+            let back = Edge { to: 1, back: false, pc: Some(0x1004) };
+            assert_eq!(flow.nodes[2].succs, [back]);
+            assert!(flow.nodes[1].succs[0].back);
+        });
+    }
+}

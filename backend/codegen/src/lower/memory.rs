@@ -1,0 +1,288 @@
+//! Guest memory accesses.
+//!
+//! The only place that knows how a guest address becomes a host address ([`MemoryModel`]); everything else is the
+//! same for every model. Loads and stores are host instructions that may fault; the trap code of each names its
+//! guest instruction (see [`crate::TRAP_CODES`]).
+//!
+//! Two properties of Cranelift's alias analysis matter here. Plain loads are merged and forwarded within a block
+//! and between blocks, so an ordered access stands beside a `sequence_point`, which emits nothing but ends what is
+//! known about memory. And a store of the value that was just loaded from the same place would be removed, although
+//! it must fault on a page that is not writable: guest stores state their byte order and guest loads do not,
+//! which keeps the two from being recognised as the same access.
+
+use super::{Lower, clif_type};
+use crate::abi::{Reason, word};
+use crate::{CompileError, MemoryModel};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{self, AtomicRmwOp, InstBuilder, types};
+use tulk_base::state::CELL_PC;
+use tulk_base::{MemOp, MemOrder, RmwOp};
+use tulk_ir::{FenceKind, Inst, Op, Type};
+
+/// A guest address made accessible.
+#[derive(Clone, Copy)]
+struct Place {
+    host: ir::Value,
+    offset: i32,
+}
+
+impl Lower<'_> {
+    pub(super) fn load_mem_base(&mut self) -> Option<ir::Value> {
+        match self.input.mem {
+            MemoryModel::Flat => None,
+            MemoryModel::Based => Some(self.load_word(word::MEM_BASE)),
+        }
+    }
+
+    pub(super) fn lower_memory(&mut self, inst: &Inst) -> Result<Option<ir::Value>, CompileError> {
+        Ok(match inst.op {
+            Op::Load => Some(self.lower_load(inst)),
+            Op::Store => {
+                self.lower_store(inst);
+                None
+            }
+            Op::AtomicRmw => Some(self.lower_rmw(inst)),
+            Op::AtomicCas => Some(self.lower_cas(inst)?),
+            _ => {
+                if inst.aux == FenceKind::Full as u8 || !self.host.x86 {
+                    self.b.ins().fence();
+                } else {
+                    self.b.ins().sequence_point();
+                }
+                None
+            }
+        })
+    }
+
+    /// The place of an access at operand 0 plus the instruction's offset; leaves when it is misaligned.
+    fn place(&mut self, inst: &Inst, write: bool) -> Place {
+        let op = inst.memop();
+        let imm = if matches!(inst.op, Op::Load | Op::Store) { inst.imm } else { 0 };
+        let base = self.arg(inst, 0);
+        let narrow = self.type_of(base) == types::I32;
+        // A 32-bit address wraps at 32 bits; a 64-bit one may leave the addition to the host's addressing mode.
+        let (mut address, mut offset) = (base, 0);
+        if narrow {
+            if imm as i32 != 0 {
+                let c = self.iconst(types::I32, imm as i32 as i64);
+                address = self.b.ins().iadd(base, c);
+            }
+            address = self.b.ins().uextend(types::I64, address);
+        } else if let Ok(small) = i32::try_from(imm) {
+            offset = small;
+        } else {
+            let c = self.iconst(types::I64, imm);
+            address = self.b.ins().iadd(base, c);
+        }
+        if op.align_bytes() > 1 {
+            let exact = self.b.ins().iadd_imm_s(address, offset as i64);
+            self.check_aligned(exact, op, write);
+        }
+        let host = match self.mem_base {
+            None => address,
+            Some(base) => self.b.ins().iadd(base, address),
+        };
+        Place { host, offset }
+    }
+
+    fn check_aligned(&mut self, address: ir::Value, op: MemOp, write: bool) {
+        let low = self.b.ins().band_imm_u(address, op.align_bytes() as i64 - 1);
+        let cold = self.cold_block();
+        self.branch_cold(low, cold);
+        let here = self.b.current_block().expect("a block is open");
+        self.b.switch_to_block(cold);
+        self.store_dirty();
+        let pc = self.iconst(types::I64, self.pc as i64);
+        self.store_cell(CELL_PC, pc);
+        self.store_word(word::A, address);
+        self.store_word_imm(word::B, write as u64);
+        self.leave(Reason::Misaligned);
+        self.b.switch_to_block(here);
+    }
+
+    /// An address without an offset, for instructions that take none.
+    fn flatten(&mut self, place: Place) -> ir::Value {
+        if place.offset == 0 {
+            place.host
+        } else {
+            self.b.ins().iadd_imm_s(place.host, place.offset as i64)
+        }
+    }
+
+    fn lower_load(&mut self, inst: &Inst) -> ir::Value {
+        let op = inst.memop();
+        let place = self.place(inst, false);
+        let order = op.order();
+        let flags = self.guest_flags();
+        let raw = match (inst.ty, op.log2()) {
+            // One access of 16 bytes where it must be atomic (aligned vector loads are, on hosts with AVX).
+            (Type::I128 | Type::V128, 4) if inst.ty == Type::V128 || order != MemOrder::Plain => {
+                types::I8X16
+            }
+            (Type::F32 | Type::F64, _) if !op.big_endian() => clif_type(inst.ty),
+            (_, log2) => clif_type(Type::int_of_log2(log2)),
+        };
+        let value = if order != MemOrder::Plain && !self.host.x86 && raw.bits() <= 64 {
+            let address = self.flatten(place);
+            let int = ir::Type::int(raw.bits() as u16).expect("a scalar width");
+            let value = self.b.ins().atomic_load(int, flags, address);
+            self.bits(raw, value)
+        } else {
+            let value = self.b.ins().load(raw, flags, place.host, place.offset);
+            if order != MemOrder::Plain {
+                if !self.host.x86 {
+                    self.b.ins().fence();
+                }
+                self.b.ins().sequence_point();
+            }
+            value
+        };
+        let value = if op.big_endian() { self.swap_bytes(value) } else { value };
+        self.fit(value, inst.ty, op.signed())
+    }
+
+    /// Extends or reinterprets a loaded value.
+    fn fit(&mut self, value: ir::Value, ty: Type, signed: bool) -> ir::Value {
+        let to = clif_type(ty);
+        let from = self.type_of(value);
+        if ty.is_int() && from.is_int() && from.bits() < to.bits() {
+            if signed { self.b.ins().sextend(to, value) } else { self.b.ins().uextend(to, value) }
+        } else {
+            self.bits(to, value)
+        }
+    }
+
+    fn swap_bytes(&mut self, value: ir::Value) -> ir::Value {
+        if self.type_of(value).is_int() {
+            return self.bswap(value);
+        }
+        let reverse = u128::from_be_bytes(std::array::from_fn(|i| i as u8));
+        self.shuffle(value, value, reverse)
+    }
+
+    fn lower_store(&mut self, inst: &Inst) {
+        let op = inst.memop();
+        let place = self.place(inst, true);
+        let order = op.order();
+        let mut value = self.arg(inst, 1);
+        let bits = 8 * op.bytes();
+        if inst.ty.is_float() && op.big_endian() {
+            value = self.bits(clif_type(Type::int_of_log2(op.log2())), value);
+        }
+        if inst.ty.is_int() && inst.ty.bits() > bits {
+            value = self.b.ins().ireduce(clif_type(Type::int_of_log2(op.log2())), value);
+        }
+        if op.big_endian() {
+            value = self.swap_bytes(value);
+        }
+        if inst.ty == Type::I128 && op.log2() == 4 && order != MemOrder::Plain {
+            value = self.bits(types::I8X16, value);
+        }
+        let flags = self.guest_flags().with_endianness(self.host.endianness);
+        if order == MemOrder::Plain {
+            self.b.ins().store(flags, value, place.host, place.offset);
+        } else if self.host.x86 {
+            // Host stores are releases.
+            self.b.ins().sequence_point();
+            self.b.ins().store(flags, value, place.host, place.offset);
+            if order == MemOrder::SeqCst {
+                self.b.ins().fence();
+            }
+        } else if self.type_of(value).bits() <= 64 {
+            let int = ir::Type::int(self.type_of(value).bits() as u16).expect("a scalar width");
+            let value = self.bits(int, value);
+            let address = self.flatten(place);
+            self.b.ins().atomic_store(flags, value, address);
+        } else {
+            self.b.ins().fence();
+            self.b.ins().store(flags, value, place.host, place.offset);
+            self.b.ins().fence();
+        }
+    }
+
+    fn lower_rmw(&mut self, inst: &Inst) -> ir::Value {
+        let op = inst.memop();
+        let place = self.place(inst, true);
+        let operand = self.arg(inst, 1);
+        let rmw = inst.rmw();
+        let flags = self.guest_flags();
+        let ty = clif_type(inst.ty);
+        let (rmw, operand) = match rmw {
+            RmwOp::AndNot => (AtomicRmwOp::And, self.b.ins().bnot(operand)),
+            RmwOp::Xchg => (AtomicRmwOp::Xchg, operand),
+            RmwOp::Add => (AtomicRmwOp::Add, operand),
+            RmwOp::Sub => (AtomicRmwOp::Sub, operand),
+            RmwOp::And => (AtomicRmwOp::And, operand),
+            RmwOp::Or => (AtomicRmwOp::Or, operand),
+            RmwOp::Xor => (AtomicRmwOp::Xor, operand),
+            RmwOp::MinS => (AtomicRmwOp::Smin, operand),
+            RmwOp::MaxS => (AtomicRmwOp::Smax, operand),
+            RmwOp::MinU => (AtomicRmwOp::Umin, operand),
+            RmwOp::MaxU => (AtomicRmwOp::Umax, operand),
+        };
+        let address = self.flatten(place);
+        if !op.big_endian() || ty == types::I8 {
+            return self.b.ins().atomic_rmw(ty, flags, rmw, address, operand);
+        }
+        use AtomicRmwOp::*;
+        match rmw {
+            And | Or | Xor | Xchg | Nand => {
+                let operand = self.bswap(operand);
+                let old = self.b.ins().atomic_rmw(ty, flags, rmw, address, operand);
+                self.bswap(old)
+            }
+            Add | Sub | Smin | Smax | Umin | Umax => {
+                self.swapped_arithmetic(ty, flags, rmw, address, operand)
+            }
+        }
+    }
+
+    /// Arithmetic on memory of the other byte order: a compare-and-swap loop.
+    fn swapped_arithmetic(
+        &mut self,
+        ty: ir::Type,
+        flags: ir::MemFlagsData,
+        rmw: AtomicRmwOp,
+        address: ir::Value,
+        operand: ir::Value,
+    ) -> ir::Value {
+        let first = self.b.ins().atomic_load(ty, flags, address);
+        let (again, done) = (self.b.create_block(), self.b.create_block());
+        let raw = self.b.append_block_param(again, ty);
+        self.b.ins().jump(again, &[first.into()]);
+        self.b.switch_to_block(again);
+        let old = self.bswap(raw);
+        let new = match rmw {
+            AtomicRmwOp::Add => self.b.ins().iadd(old, operand),
+            AtomicRmwOp::Sub => self.b.ins().isub(old, operand),
+            AtomicRmwOp::Smin => self.b.ins().smin(old, operand),
+            AtomicRmwOp::Smax => self.b.ins().smax(old, operand),
+            AtomicRmwOp::Umin => self.b.ins().umin(old, operand),
+            _ => self.b.ins().umax(old, operand),
+        };
+        let new = self.bswap(new);
+        let seen = self.b.ins().atomic_cas(flags, address, raw, new);
+        let same = self.b.ins().icmp(IntCC::Equal, seen, raw);
+        self.b.ins().brif(same, done, &[], again, &[seen.into()]);
+        self.b.seal_block(again);
+        self.b.seal_block(done);
+        self.b.switch_to_block(done);
+        old
+    }
+
+    fn lower_cas(&mut self, inst: &Inst) -> Result<ir::Value, CompileError> {
+        let op = inst.memop();
+        if inst.ty == Type::I128 && !self.host.cas128 {
+            return Err(CompileError::Host("no 128-bit compare-and-swap".into()));
+        }
+        let place = self.place(inst, true);
+        let (mut expected, mut new) = (self.arg(inst, 1), self.arg(inst, 2));
+        if op.big_endian() {
+            (expected, new) = (self.bswap(expected), self.bswap(new));
+        }
+        let address = self.flatten(place);
+        let flags = self.guest_flags();
+        let old = self.b.ins().atomic_cas(flags, address, expected, new);
+        Ok(if op.big_endian() { self.bswap(old) } else { old })
+    }
+}

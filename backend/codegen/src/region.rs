@@ -1,0 +1,87 @@
+//! What goes into a compilation and what comes out.
+
+use crate::fault_map::FaultMap;
+use tulk_ir::{ExitKind, HelperDef, RegLayout, Unit};
+
+/// How guest addresses become host addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryModel {
+    /// The guest address is the host address.
+    Flat,
+    /// Host address = [`crate::abi::word::MEM_BASE`] plus the zero-extended guest address.
+    Based,
+}
+
+/// One compilation. All units have the same key flags and NaN rule.
+#[derive(Clone, Copy)]
+pub struct RegionInput<'a> {
+    /// `units[0]` is the entry. A direct exit to the pc of another unit is a jump inside the region. Pcs are distinct.
+    pub units: &'a [&'a Unit],
+    pub layout: &'a RegLayout,
+    pub helpers: &'a [HelperDef],
+    pub mem: MemoryModel,
+    /// All slots are exact at a fault; else only the pc is.
+    pub precise: bool,
+}
+
+/// What an edge stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EdgeKind {
+    /// A direct exit of this kind (`Jump`, `Call` or `Return`).
+    Exit(ExitKind),
+    /// Not left through: when linked, calls push its target as the code of their return address.
+    ReturnSite,
+}
+
+/// One edge record of a region, see [`crate::abi`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Edge {
+    /// Guest pc of the target block.
+    pub pc: u64,
+    /// Key flags of the target block.
+    pub flags: u64,
+    pub kind: EdgeKind,
+    /// Byte offset of the record from the start of the region.
+    pub offset: u32,
+}
+
+/// Machine code of one region: position-independent, to be placed at a multiple of [`Region::ALIGN`]. The entry
+/// is its first byte.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Code, then the edge records (zeroed).
+    pub bytes: Vec<u8>,
+    /// Bytes of `bytes` that are code.
+    pub code_len: u32,
+    pub edges: Vec<Edge>,
+    pub fault_map: FaultMap,
+    /// Guest instructions compiled.
+    pub guest_insns: u32,
+    /// Cranelift IR and assembly, when the compiler was asked for them.
+    pub listing: Option<Box<Listing>>,
+}
+
+impl Region {
+    pub const ALIGN: usize = 64;
+}
+
+/// Text for logs.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    pub clif: String,
+    /// Cranelift's assembly listing.
+    pub asm: String,
+}
+
+/// Why a region was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("region has no units")]
+    Empty,
+    #[error("region is too large for the code generator: {0}")]
+    TooLarge(String),
+    #[error("this host processor cannot be compiled for: {0}")]
+    Host(String),
+    #[error("code generator failed: {0}")]
+    Cranelift(String),
+}

@@ -1,0 +1,9 @@
+//! Tests that execute generated code on this host.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+mod filetests;
+mod machine;
+mod quality;
+mod random;
+mod reference;
+mod regions;

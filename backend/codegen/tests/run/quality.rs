@@ -1,0 +1,170 @@
+//! Canonical regions: how much host code they become. The numbers are printed (`--nocapture`); the bounds only
+//! catch gross regressions.
+
+use tulk_base::MemOp;
+use tulk_codegen::{Compiler, MemoryModel, Options, Region, RegionInput};
+use tulk_ir::filetest::env::{HELPERS, layout};
+use tulk_ir::{Builder, FpRule, IntCc, RegLayout, Shape, Slot, Type, Unit};
+
+fn slot(layout: &RegLayout, name: &str) -> Slot {
+    layout.by_name(name).expect("a register of the test machine")
+}
+
+pub fn unit(pc: u64, write: impl FnOnce(&mut Builder<'_>, &dyn Fn(&str) -> Slot)) -> Unit {
+    let layout = layout();
+    let mut unit = Unit::new(pc, 0, FpRule::Arm);
+    let mut b = Builder::new(&mut unit, &layout, HELPERS);
+    write(&mut b, &|name| slot(&layout, name));
+    b.finish();
+    unit
+}
+
+/// A loop over arrays: `ldr w, [x1], #4; add w, w, w3; str w, [x2], #4; subs x0, x0, #1; b.ne`.
+fn copy_loop() -> Unit {
+    unit(0x1000, |b, r| {
+        b.insn(0x1000, 4);
+        let p = b.get(r("x1"));
+        let v = b.load(Type::I32, p, 0, MemOp::U32);
+        let next = b.add_imm(p, 4);
+        b.set(r("x1"), next);
+        b.insn(0x1004, 4);
+        let w = b.get(r("x3"));
+        let w = b.trunc(Type::I32, w);
+        let sum = b.add(v, w);
+        let wide = b.zext(Type::I64, sum);
+        b.set(r("x4"), wide);
+        b.insn(0x1008, 4);
+        let q = b.get(r("x2"));
+        b.store(q, 0, MemOp::U32, sum);
+        let next = b.add_imm(q, 4);
+        b.set(r("x2"), next);
+        count_down(b, r, 0x100c, 0x1000);
+    })
+}
+
+/// `subs x0, x0, #1; b.ne top`.
+fn count_down(b: &mut Builder<'_>, r: &dyn Fn(&str) -> Slot, pc: u64, top: u64) {
+    b.insn(pc, 4);
+    let x = b.get(r("x0"));
+    let one = b.iconst(Type::I64, 1);
+    let d = b.sub(x, one);
+    let flags = b.sub_nzcv(x, one);
+    b.set(r("x0"), d);
+    b.set(r("nzcv"), flags);
+    b.insn(pc + 4, 4);
+    let more = b.icmp(IntCc::Ne, x, one);
+    let (again, done) = (b.label(), b.label());
+    b.brif(more, again, done);
+    b.place(again);
+    b.exit(top);
+    b.place(done);
+    b.exit(pc + 8);
+}
+
+/// `ldr d1, [x1], #8; ldr d2, [x2], #8; fmadd d0, d1, d2, d0; subs; b.ne`, registers being vectors.
+fn dot_product() -> Unit {
+    unit(0x2000, |b, r| {
+        for (i, (vector, pointer)) in [("q1", "x1"), ("q2", "x2")].into_iter().enumerate() {
+            b.insn(0x2000 + 4 * i as u64, 4);
+            let p = b.get(r(pointer));
+            let v = b.load(Type::F64, p, 0, MemOp::U64);
+            let v = b.vscalar(Shape::F64x2, v);
+            b.set(r(vector), v);
+            let next = b.add_imm(p, 8);
+            b.set(r(pointer), next);
+        }
+        b.insn(0x2008, 4);
+        let lane = |b: &mut Builder<'_>, name| {
+            let v = b.get(r(name));
+            b.vlane(Shape::F64x2, v, 0)
+        };
+        let (x, y, z) = (lane(b, "q1"), lane(b, "q2"), lane(b, "q0"));
+        let product = b.fmul(x, y);
+        let sum = b.fadd(product, z);
+        let v = b.vscalar(Shape::F64x2, sum);
+        b.set(r("q0"), v);
+        count_down(b, r, 0x200c, 0x2000);
+    })
+}
+
+fn counter() -> Unit {
+    unit(0x3000, |b, r| count_down(b, r, 0x3000, 0x3000))
+}
+
+/// A hundred instructions as compilers write them: a load, two additions, a shift, a store.
+fn straight() -> Unit {
+    unit(0x4000, |b, r| {
+        for i in 0..20u64 {
+            let pc = 0x4000 + 20 * i;
+            b.insn(pc, 4);
+            let p = b.get(r("x1"));
+            let v = b.load(Type::I64, p, 8 * i as i64, MemOp::U64);
+            b.set(r("x3"), v);
+            b.insn(pc + 4, 4);
+            let (x4, x5) = (b.get(r("x4")), b.get(r("x5")));
+            let sum = b.add(x4, v);
+            b.set(r("x4"), sum);
+            b.insn(pc + 8, 4);
+            let sum = b.add(x5, sum);
+            b.set(r("x5"), sum);
+            b.insn(pc + 12, 4);
+            let shifted = b.shl_imm(sum, 3);
+            b.set(r("x6"), shifted);
+            b.insn(pc + 16, 4);
+            let q = b.get(r("x2"));
+            b.store(q, 8 * i as i64, MemOp::U64, shifted);
+        }
+        b.exit(0x4000 + 400);
+    })
+}
+
+fn compile(units: &[&Unit], precise: bool) -> (Region, f64) {
+    let layout = layout();
+    let options = Options { optimize: true, verify: false, listing: false };
+    let mut compiler = Compiler::new(options).unwrap();
+    let input =
+        RegionInput { units, layout: &layout, helpers: HELPERS, mem: MemoryModel::Flat, precise };
+    let mut best = f64::MAX;
+    let times = std::env::var("TULK_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    for _ in 0..times {
+        let start = std::time::Instant::now();
+        compiler.compile(&input).unwrap();
+        best = best.min(start.elapsed().as_secs_f64() * 1e6);
+    }
+    let mut compiler = Compiler::new(Options { listing: true, ..options }).unwrap();
+    (compiler.compile(&input).unwrap(), best)
+}
+
+/// Host instructions in a listing.
+fn instructions(asm: &str) -> usize {
+    asm.lines().filter(|l| l.starts_with("  ")).count()
+}
+
+#[test]
+fn canonical_regions() {
+    let units = [
+        ("straight", straight(), 400),
+        ("copy", copy_loop(), 140),
+        ("count", counter(), 100),
+        ("dot", dot_product(), 220),
+    ];
+    for (name, unit, bound) in &units {
+        for precise in [false, true] {
+            let (region, us) = compile(&[unit], precise);
+            let listing = region.listing.as_ref().expect("asked for");
+            let count = instructions(&listing.asm);
+            println!(
+                "{name} precise={precise}: {} guest, {count} host instructions, {} bytes ({:.1} per guest), \
+                 {us:.0} us, fault map {}",
+                region.guest_insns,
+                region.code_len,
+                region.code_len as f64 / region.guest_insns as f64,
+                region.fault_map.size(),
+            );
+            if std::env::var_os("TULK_LISTING").is_some() {
+                println!("{}\n{}", listing.clif, listing.asm);
+            }
+            assert!(count <= *bound, "{name} became {count} instructions");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Random units: generated code against a plain walk over the IR, from random states, faults included.
+
+use super::machine::Machine;
+use super::reference::Reference;
+use tulk_codegen::{MemoryModel, Options};
+use tulk_ir::Round;
+use tulk_ir::filetest::env::layout;
+use tulk_ir::filetest::random::{self, Rng, compare};
+
+fn seeds() -> u64 {
+    std::env::var("TULK_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(300)
+}
+
+fn compare_units(first: u64, options: random::Options, model: MemoryModel, optimize: bool) {
+    let options_c =
+        Options { optimize, verify: true, listing: std::env::var_os("TULK_LISTING").is_some() };
+    let mut machine = Machine::new(options_c, model, true);
+    let mut reference = Reference::new();
+    let mut failures = Vec::new();
+    let one = std::env::var("TULK_SEED").ok().and_then(|s| s.parse().ok());
+    for seed in one.map_or(first..first + seeds(), |s| s..s + 1) {
+        let mut rng = Rng(seed);
+        let unit = random::unit(&mut rng, &options);
+        for round in [Round::Nearest, Round::Down, Round::Up, Round::Zero] {
+            (machine.round, reference.round) = (Some(round), Some(round));
+            let result = compare(&mut rng, (&unit, &mut reference), (&unit, &mut machine));
+            if machine.unknown_fault {
+                continue;
+            }
+            if let Err(message) = result {
+                failures
+                    .push(format!("seed {seed} {round}: {message}\n{}", unit.display(&layout())));
+                break;
+            }
+        }
+    }
+    let shown = failures.iter().take(12).cloned().collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "{} failures:\n{shown}", failures.len());
+}
+
+const ALL: random::Options = random::Options { size: 40, floats: true, memory: true, calls: true };
+
+#[test]
+fn integers_and_vectors() {
+    let options = random::Options { size: 30, floats: false, memory: false, calls: false };
+    compare_units(1, options, MemoryModel::Flat, true);
+}
+
+#[test]
+fn floats() {
+    let options = random::Options { size: 20, floats: true, memory: false, calls: false };
+    compare_units(100_000, options, MemoryModel::Flat, true);
+}
+
+#[test]
+fn memory_flat() {
+    let options = random::Options { size: 30, floats: false, memory: true, calls: true };
+    compare_units(200_000, options, MemoryModel::Flat, true);
+}
+
+#[test]
+fn memory_based() {
+    let options = random::Options { size: 30, floats: false, memory: true, calls: true };
+    compare_units(300_000, options, MemoryModel::Based, true);
+}
+
+#[test]
+fn everything() {
+    compare_units(400_000, ALL, MemoryModel::Flat, true);
+}
+
+#[test]
+fn everything_unoptimized() {
+    compare_units(500_000, ALL, MemoryModel::Based, false);
+}

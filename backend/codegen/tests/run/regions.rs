@@ -1,0 +1,410 @@
+//! Regions of several units: loops, calls and returns inside, chaining between regions, polls.
+
+use super::machine::{Left, Machine, Placed};
+use super::quality::unit;
+use super::reference::Reference;
+use std::sync::atomic::Ordering::SeqCst;
+use tulk_base::{CpuState, MemOp, Trap};
+use tulk_codegen::abi::{JumpEntry, jump_cache_index, word};
+use tulk_codegen::{EdgeKind, MemoryModel, Options};
+use tulk_ir::filetest::env::{TestEnv, layout};
+use tulk_ir::filetest::random::{self, Rng};
+use tulk_ir::filetest::{Outcome, Runner};
+use tulk_ir::{ExitKind, Inst, IntCc, Op, RegLayout, Slot, Type, Unit, Value};
+
+fn machine(precise: bool) -> Machine {
+    let options = Options { optimize: true, verify: true, listing: false };
+    Machine::new(options, MemoryModel::Flat, precise)
+}
+
+fn get(state: &CpuState, name: &str) -> u64 {
+    let layout = layout();
+    state.get(layout.cell(layout.by_name(name).unwrap()))
+}
+
+fn set(state: &mut CpuState, name: &str, value: u64) {
+    let layout = layout();
+    state.set(layout.cell(layout.by_name(name).unwrap()), value);
+}
+
+fn edge(placed: &Placed, pc: u64, kind: EdgeKind) -> usize {
+    let find = |e: &&tulk_codegen::Edge| e.pc == pc && e.kind == kind;
+    let edge = placed.region.edges.iter().find(find).expect("an edge");
+    placed.address + edge.offset as usize
+}
+
+const JUMP: EdgeKind = EdgeKind::Exit(ExitKind::Jump);
+const CALL: EdgeKind = EdgeKind::Exit(ExitKind::Call);
+
+/// `x2 += x1; x1 -= 1; if x1 != 0 goto pc else goto next`.
+fn sum_unit(pc: u64, next: u64) -> Unit {
+    unit(pc, |b, r| {
+        b.insn(pc, 4);
+        let (x1, x2) = (b.get(r("x1")), b.get(r("x2")));
+        let sum = b.add(x2, x1);
+        b.set(r("x2"), sum);
+        b.insn(pc + 4, 4);
+        let less = b.add_imm(x1, -1);
+        b.set(r("x1"), less);
+        let more = b.icmp_imm(IntCc::Ne, less, 0);
+        let (again, done) = (b.label(), b.label());
+        b.brif(more, again, done);
+        b.place(again);
+        b.exit(pc);
+        b.place(done);
+        b.exit(next);
+    })
+}
+
+/// `x3 += 1; return to x30 (x14)`.
+fn callee(pc: u64) -> Unit {
+    unit(pc, |b, r| {
+        b.insn(pc, 4);
+        let x3 = b.get(r("x3"));
+        let more = b.add_imm(x3, 1);
+        b.set(r("x3"), more);
+        let to = b.get(r("x14"));
+        b.exit_indirect(ExitKind::Return, to, None, None);
+    })
+}
+
+/// `x14 = ret; call callee`.
+fn caller(pc: u64, callee: u64) -> Unit {
+    unit(pc, |b, r| {
+        b.insn(pc, 4);
+        let ret = b.iconst(Type::I64, pc as i64 + 4);
+        b.set(r("x14"), ret);
+        b.exit_call(callee, pc + 4);
+    })
+}
+
+#[test]
+fn a_loop_stays_inside_and_stores_its_slots_at_the_exit() {
+    let mut m = machine(false);
+    let sum = sum_unit(0x1000, 0x2000);
+    let region = m.compile(&[&sum]);
+    let placed = m.place(region);
+    let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+    set(&mut state, "x1", 100_000);
+    let left = m.run_region(&placed, &mut state, &mut env);
+    assert_eq!(left, Left::Direct(edge(&placed, 0x2000, JUMP) as u64));
+    assert_eq!(state.pc(), 0x2000);
+    assert_eq!((get(&state, "x1"), get(&state, "x2")), (0, 100_000 * 100_001 / 2));
+}
+
+#[test]
+fn an_exit_request_ends_loops_and_is_seen_at_the_entry() {
+    let mut m = machine(false);
+    let sum = sum_unit(0x1000, 0x2000);
+    let region = m.compile(&[&sum]);
+    let placed = m.place(region);
+    let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+    set(&mut state, "x1", 3);
+    state.request_exit();
+    assert_eq!(m.run_region(&placed, &mut state, &mut env), Left::Poll);
+    assert_eq!((state.pc(), get(&state, "x1"), get(&state, "x2")), (0x1000, 3, 0));
+
+    // From another thread, into a loop that would run for hours.
+    state.exit_request.store(0, SeqCst);
+    set(&mut state, "x1", 1 << 50);
+    let request = &raw const state.exit_request as usize;
+    let asker = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        // SAFETY: the state outlives the thread, which is joined below.
+        unsafe { (*(request as *const std::sync::atomic::AtomicU32)).store(1, SeqCst) };
+    });
+    assert_eq!(m.run_region(&placed, &mut state, &mut env), Left::Poll);
+    asker.join().unwrap();
+    let (left, sum) = (get(&state, "x1"), get(&state, "x2"));
+    let done = (1u64 << 50) - left;
+    assert!(done > 0 && state.pc() == 0x1000);
+    // The slots are those of a loop's start.
+    let expected = (left as u128 + 1..=1 << 50).len_sum();
+    assert_eq!(sum, expected);
+}
+
+/// Sum of an arithmetic series, modulo 2^64.
+trait LenSum {
+    fn len_sum(self) -> u64;
+}
+impl LenSum for std::ops::RangeInclusive<u128> {
+    fn len_sum(self) -> u64 {
+        ((self.start() + self.end()) * (self.end() - self.start() + 1) / 2) as u64
+    }
+}
+
+#[test]
+fn calls_and_returns_inside_a_region_need_no_lookup() {
+    let mut m = machine(false);
+    let (a, f) = (caller(0x1000, 0x5000), callee(0x5000));
+    let (b, end) = (caller(0x1004, 0x5000), sum_unit(0x1008, 0x2000));
+    let region = m.compile(&[&a, &f, &b, &end]);
+    assert_eq!(region.edges.len(), 1, "{:?}", region.edges);
+    let placed = m.place(region);
+    let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+    set(&mut state, "x1", 10);
+    let left = m.run_region(&placed, &mut state, &mut env);
+    assert_eq!(left, Left::Direct(edge(&placed, 0x2000, JUMP) as u64));
+    assert_eq!((get(&state, "x3"), get(&state, "x2")), (2, 55));
+    assert_eq!(state.engine[word::RING_TOP], 0);
+}
+
+/// `x3 += 1; goto next`.
+fn step(pc: u64, next: u64) -> Unit {
+    unit(pc, |b, r| {
+        b.insn(pc, 4);
+        let x3 = b.get(r("x3"));
+        let more = b.add_imm(x3, 1);
+        b.set(r("x3"), more);
+        b.exit(next);
+    })
+}
+
+#[test]
+fn regions_chain_through_linked_edges() {
+    let mut m = machine(false);
+    let pcs = [0x1000, 0x2000, 0x3000, 0x4000];
+    let placed = pcs.map(|pc| {
+        let region = m.compile(&[&step(pc, pc + 0x1000)]);
+        m.place(region)
+    });
+    for (i, pair) in placed.windows(2).enumerate() {
+        m.memory.link(edge(&pair[0], pcs[i + 1], JUMP), pair[1].address);
+    }
+    let run = |m: &mut Machine| {
+        let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+        let left = m.run_code(placed[0].address, &mut state, &mut env);
+        (left, state.pc(), get(&state, "x3"))
+    };
+    let last = edge(&placed[3], 0x5000, JUMP);
+    assert_eq!(run(&mut m), (Left::Direct(last as u64), 0x5000, 4));
+    // Unlinked again, the chain ends there.
+    let second = edge(&placed[1], 0x3000, JUMP);
+    m.memory.link(second, 0);
+    assert_eq!(run(&mut m), (Left::Direct(second as u64), 0x3000, 2));
+}
+
+#[test]
+fn returns_use_the_ring_then_the_jump_cache() {
+    let mut m = machine(false);
+    let (a, f, end) = (caller(0x1000, 0x5000), callee(0x5000), sum_unit(0x1004, 0x2000));
+    let place = |m: &mut Machine, u: &Unit| {
+        let region = m.compile(&[u]);
+        m.place(region)
+    };
+    let (a, f, end) = (place(&mut m, &a), place(&mut m, &f), place(&mut m, &end));
+    let run = |m: &mut Machine| {
+        let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+        set(&mut state, "x1", 4);
+        let left = m.run_code(a.address, &mut state, &mut env);
+        (left, state)
+    };
+    // Nothing is linked: the call leaves.
+    let (left, state) = run(&mut m);
+    assert_eq!(left, Left::Direct(edge(&a, 0x5000, CALL) as u64));
+    assert_eq!((state.pc(), state.engine[word::RING_TOP]), (0x5000, 32));
+    // The call is linked, the return site is not known: the return leaves, and its ring entry is popped.
+    m.memory.link(edge(&a, 0x5000, CALL), f.address);
+    let (left, state) = run(&mut m);
+    assert_eq!(left, Left::Indirect { flags: 0 });
+    assert_eq!((state.pc(), state.engine[word::RING_TOP]), (0x1004, 0));
+    // By the jump cache.
+    let entry = JumpEntry { pc: 0x1004, flags: 0, code: end.address as u64, user: 0 };
+    m.cache[jump_cache_index(0x1004)] = entry;
+    let (left, state) = run(&mut m);
+    assert_eq!(left, Left::Direct(edge(&end, 0x2000, JUMP) as u64));
+    assert_eq!((get(&state, "x3"), get(&state, "x2")), (1, 10));
+    // Other key flags miss.
+    m.cache[jump_cache_index(0x1004)].flags = 1;
+    assert_eq!(run(&mut m).0, Left::Indirect { flags: 0 });
+    // By the ring.
+    m.memory.link(edge(&a, 0x1004, EdgeKind::ReturnSite), end.address);
+    let (left, state) = run(&mut m);
+    assert_eq!(left, Left::Direct(edge(&end, 0x2000, JUMP) as u64));
+    assert_eq!((state.pc(), get(&state, "x2"), state.engine[word::RING_TOP]), (0x2000, 10, 0));
+}
+
+/// `x5 += 1; x6 = [x1]; x5 += 1`, one guest instruction each, in a loop.
+fn loading_unit() -> Unit {
+    unit(0x1000, |b, r| {
+        b.insn(0x1000, 4);
+        let x5 = b.get(r("x5"));
+        let more = b.add_imm(x5, 1);
+        b.set(r("x5"), more);
+        b.insn(0x1004, 4);
+        let x1 = b.get(r("x1"));
+        let loaded = b.load(Type::I64, x1, 0, MemOp::U64);
+        let next = b.add_imm(x1, 0x800);
+        b.set(r("x1"), next);
+        b.insn(0x1008, 4);
+        // The load may be merged into this addition; its fault must still be the load's.
+        let x7 = b.get(r("x7"));
+        let sum = b.add(x7, loaded);
+        b.set(r("x7"), sum);
+        b.insn(0x100c, 4);
+        let more = b.add_imm(more, 1);
+        b.set(r("x5"), more);
+        b.exit(0x1000);
+    })
+}
+
+#[test]
+fn faults_know_their_instruction_and_with_precise_their_slots() {
+    for precise in [false, true] {
+        let mut m = machine(precise);
+        let region = m.compile(&[&loading_unit()]);
+        let placed = m.place(region);
+        let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+        set(&mut state, "x1", 0x10000);
+        let left = m.run_region(&placed, &mut state, &mut env);
+        let Left::Trap(Trap::Mem(fault)) = left else { panic!("{left:?}") };
+        assert_eq!((fault.va.0, state.pc()), (0x13000, 0x1004));
+        if precise {
+            // Six loads went well; the seventh's instruction has added once.
+            assert_eq!((get(&state, "x1"), get(&state, "x5")), (0x13000, 13));
+        }
+    }
+}
+
+/// Random units wired into a graph, left after a number of units at most.
+fn random_region(rng: &mut Rng, layout: &RegLayout, count: u64) -> Vec<Unit> {
+    let options = random::Options { size: 12, floats: rng.one_in(2), memory: true, calls: true };
+    let fuel = layout.by_name("w7").expect("a register that random units leave alone");
+    (0..count)
+        .map(|n| {
+            let mut unit = random::unit(rng, &options);
+            let pc = 0x1000 + 0x100 * n;
+            for inst in &mut unit.insts {
+                match inst.op {
+                    Op::Insn => inst.imm += (pc - 0x1000) as i64,
+                    Op::ExitDirect => {
+                        let pick = rng.below(count as usize + 1) as i64;
+                        inst.imm = 0x1000 + 0x100 * pick;
+                        inst.aux = ExitKind::Jump as u8;
+                        inst.args[0] = Value::NONE;
+                    }
+                    _ => {}
+                }
+            }
+            unit.pc = pc;
+            unit.fp = tulk_ir::FpRule::Arm;
+            burn(&mut unit, fuel);
+            unit
+        })
+        .collect()
+}
+
+/// Puts `fuel -= 1; if fuel == 0 exit 0x9000` in front of a unit.
+fn burn(unit: &mut Unit, fuel: Slot) {
+    let first = unit.values.len() as u16;
+    unit.values.extend([Type::I32, Type::I32, Type::I32, Type::I8]);
+    let v = |n: u16| Value(first + n);
+    let args = |a: &[Value]| {
+        let mut all = [Value::NONE; 3];
+        all[..a.len()].copy_from_slice(a);
+        all
+    };
+    let blocks = unit.blocks.len() as u32;
+    for inst in &mut unit.insts {
+        match inst.op {
+            Op::Jump => inst.imm2 += 1,
+            Op::Brif => (inst.imm2, inst.imm) = (inst.imm2 + 1, inst.imm + 1),
+            _ => {}
+        }
+    }
+    let slot = fuel.0 as u32;
+    let prefix = [
+        Inst { imm: unit.pc as i64, imm2: 4, ..Inst::new(Op::Insn, Type::I64) },
+        Inst { dst: v(0), imm2: slot, ..Inst::new(Op::Get, Type::I32) },
+        Inst { dst: v(1), imm: 1, ..Inst::new(Op::Iconst, Type::I32) },
+        Inst { dst: v(2), args: args(&[v(0), v(1)]), ..Inst::new(Op::Sub, Type::I32) },
+        Inst { imm2: slot, args: args(&[v(2)]), ..Inst::new(Op::Set, Type::I32) },
+        Inst {
+            dst: v(3),
+            aux: IntCc::LeS as u8,
+            args: args(&[v(0), v(1)]),
+            ..Inst::new(Op::Icmp, Type::I32)
+        },
+        Inst { args: args(&[v(3)]), imm2: blocks + 1, imm: 1, ..Inst::new(Op::Brif, Type::I64) },
+    ];
+    let shift = prefix.len() as u32;
+    unit.insts.splice(0..0, prefix);
+    unit.blocks.iter_mut().for_each(|b| *b += shift);
+    unit.blocks.insert(0, 0);
+    unit.blocks.push(unit.insts.len() as u32);
+    unit.insts.push(Inst { imm: 0x9000, ..Inst::new(Op::ExitDirect, Type::I64) });
+}
+
+/// A region does what its units do one after the other.
+#[test]
+fn random_regions() {
+    let layout = layout();
+    let seeds = std::env::var("TULK_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(200);
+    let mut m = machine(true);
+    let mut reference = Reference::new();
+    for seed in 0..seeds {
+        let mut rng = Rng(seed ^ 0xabcd);
+        let count = 2 + rng.below(5) as u64;
+        let units = random_region(&mut rng, &layout, count);
+        let region = m.compile(&units.iter().collect::<Vec<_>>());
+        let placed = m.place(region);
+        for _ in 0..4 {
+            let mut state = CpuState::new();
+            for slot in layout.slots() {
+                state.set128(slot.cell & !1, rng.bits(Type::I128));
+            }
+            set(&mut state, "w7", 1 + rng.below(40) as u64);
+            let mut expected_state = CpuState::new();
+            expected_state.cells.copy_from_slice(&state.cells);
+            let (mut env, mut expected_env) = (TestEnv::new(), TestEnv::new());
+
+            let left = m.run_region(&placed, &mut state, &mut env);
+            let mut at = 0;
+            let outcome = loop {
+                let outcome = reference.run(&units[at], &mut expected_state, &mut expected_env);
+                let next = |pc: u64| units.iter().position(|u| u.pc == pc);
+                match outcome {
+                    Outcome::Exit { pc, flags: None, hint: None } if next(pc).is_some() => {
+                        at = next(pc).expect("in the region");
+                    }
+                    other => break other,
+                }
+            };
+            if m.unknown_fault {
+                continue;
+            }
+            let report = |what: &str| {
+                let text: String = units.iter().map(|u| u.display(&layout).to_string()).collect();
+                panic!("seed {seed}: {what}; {left:?}, expected {outcome:?}\n{text}")
+            };
+            match (&left, outcome) {
+                (Left::Direct(_) | Left::Indirect { .. }, Outcome::Exit { pc, .. }) => {
+                    if state.pc() != pc {
+                        report("pc");
+                    }
+                }
+                (Left::Trap(Trap::Mem(a)), Outcome::Trap(Trap::Mem(b))) => {
+                    if state.pc() != expected_state.pc() || a.cause != b.cause || a.va != b.va {
+                        report(&format!("pc {:#x}", state.pc()));
+                    }
+                    // Halves of a 128-bit store, see the machine.
+                    continue;
+                }
+                (Left::Trap(a), Outcome::Trap(b)) if *a == b => {}
+                _ => report("left differently"),
+            }
+            for slot in layout.slots() {
+                let mask = u128::MAX >> (128 - slot.ty.bits());
+                let a = state.get128(slot.cell) & mask;
+                let b = expected_state.get128(slot.cell) & mask;
+                if a != b {
+                    report(&format!("{} is {a:#x}, expected {b:#x}", slot.name));
+                }
+            }
+            if env.regions != expected_env.regions {
+                report("memory");
+            }
+        }
+        m.free(placed);
+    }
+}
