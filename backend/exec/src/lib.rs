@@ -1,1 +1,45 @@
-//! To be filled.
+//! The engine that runs guest code: finds, lifts, interprets, compiles and drops translations.
+//!
+//! An [`Engine`] is what the threads of one guest process share; a [`Vcpu`] is one of them. A frontend supplies a
+//! [`tulk_frontend::GuestIsa`], `softmmu` the memory. Cold blocks run in tier 0, the IR interpreter; blocks that get hot become
+//! entries of *regions*, compiled by `backend/codegen` on background threads.
+//!
+//! | file | what |
+//! |---|---|
+//! | `vcpu` | the dispatch loop |
+//! | `engine` | what is shared; finding and lifting blocks; fork |
+//! | `tb`, `table` | a block; all blocks, by key and by page |
+//! | `lift`, `region`, `compile` | making blocks; choosing and compiling regions |
+//! | `code` | published regions and the edges between them |
+//! | `invalidate`, `dirty` | dropping translations |
+//! | `env`, `trampoline`, `host/` | what guest code calls; entering and leaving generated code; signals, reclamation |
+//! | `config`, `tuning`, `stats`, `log`, `perf` | choices, numbers, counters, logs |
+//!
+//! `unsafe` stands in `trampoline.rs` and `host/`; elsewhere only in the declarations that those need.
+#![deny(unsafe_code)]
+
+mod code;
+mod compile;
+mod config;
+mod dirty;
+mod engine;
+mod env;
+#[allow(unsafe_code)]
+pub mod host;
+mod invalidate;
+mod lift;
+mod log;
+mod perf;
+mod region;
+mod stats;
+mod table;
+mod tb;
+#[allow(unsafe_code)]
+mod trampoline;
+pub mod tuning;
+mod vcpu;
+
+pub use config::{Config, LogItems, LogSink, Tier, Watch};
+pub use engine::{Engine, ForkGuard};
+pub use stats::Stats;
+pub use vcpu::{Exit, Vcpu};

@@ -1,0 +1,370 @@
+//! All valid blocks: by key (read without locks) and by guest page (for invalidation).
+//!
+//! Readers probe an open-addressed array of owning slots. A writer (one at a time, under the engine's lock around
+//! [`Index`]) inserts, removes with backward shifting, or moves everything into a larger array, so a reader
+//! may *miss* an entry that moves under it, but never finds a wrong one: it compares the key in the block itself.
+//! Who misses repeats the lookup under the lock before it lifts.
+//!
+//! [`CodePages`] answers quickly "has this page no blocks at all?", for guests that flush caches line by line.
+
+use crate::host::epoch::{Epoch, Guard, Owned, OwnedSlot, Participant, Shared};
+use crate::tb::{PAGE_SHIFT, Tb};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tulk_base::GuestVa;
+use tulk_frontend::TbKey;
+
+/// Spreads the bits of a key.
+#[inline]
+pub fn hash(pc: u64, flags: u64) -> u64 {
+    let mixed = (pc ^ flags.rotate_left(23)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
+}
+
+/// Hashes the few integers of our keys; they are addresses chosen by no adversary worth a slower hash.
+#[derive(Default)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.write_u64(b as u64);
+        }
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = hash(n, self.0);
+    }
+}
+
+pub type KeyMap<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
+
+struct Buckets {
+    slots: Box<[OwnedSlot<Tb>]>,
+}
+
+impl Buckets {
+    fn new(len: usize) -> Buckets {
+        Buckets { slots: std::iter::repeat_with(OwnedSlot::default).take(len).collect() }
+    }
+    #[inline]
+    fn home(&self, key: TbKey) -> usize {
+        hash(key.pc.0, key.flags) as usize & (self.slots.len() - 1)
+    }
+    #[inline]
+    fn next(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+    #[inline]
+    fn find<'g>(&self, key: TbKey, guard: &'g Guard<'_>) -> Result<(usize, &'g Tb), usize> {
+        let mut at = self.home(key);
+        while let Some(tb) = self.slots[at].get(guard) {
+            if tb.key == key {
+                return Ok((at, tb));
+            }
+            at = self.next(at);
+        }
+        Err(at)
+    }
+    fn add<'g>(&self, tb: Owned<Tb>, guard: &'g Guard<'_>) -> &'g Tb {
+        match self.find(tb.key, guard) {
+            Ok(_) => unreachable!("block {:?} is in the table already", tb.key),
+            Err(at) => {
+                self.slots[at].put(tb);
+                self.slots[at].get(guard).expect("just put there")
+            }
+        }
+    }
+}
+
+/// The reader's side of the table.
+pub struct Table {
+    buckets: Shared<Buckets>,
+}
+
+/// The writer's side, and the pages.
+pub struct Index {
+    /// Always there, but for the drop.
+    buckets: Option<Owned<Buckets>>,
+    count: usize,
+    /// Blocks on each guest page.
+    pages: KeyMap<u64, Vec<Shared<Tb>>>,
+    /// Write faults on each page that is or was watched.
+    pub faults: KeyMap<u64, u32>,
+    /// Invalidated blocks that wait for a sweep.
+    pub dead: Vec<Owned<Tb>>,
+    /// Pinned by whoever holds the lock.
+    writer: Arc<Participant>,
+}
+
+/// See the module. Hashed counters: a zero means "no blocks", anything else "perhaps".
+pub struct CodePages {
+    counts: Box<[AtomicU32]>,
+}
+
+const CODE_PAGES: usize = 1 << 14;
+
+impl CodePages {
+    pub fn new() -> CodePages {
+        CodePages { counts: crate::host::zeroed_slice(CODE_PAGES) }
+    }
+    fn count(&self, page: u64) -> &AtomicU32 {
+        &self.counts[(page ^ page >> 14) as usize & (CODE_PAGES - 1)]
+    }
+    pub fn may_have_code(&self, page: u64) -> bool {
+        self.count(page).load(Ordering::SeqCst) != 0
+    }
+    /// Announces code on a page before it is read, or withdraws that.
+    pub fn add(&self, page: u64) {
+        self.count(page).fetch_add(1, Ordering::SeqCst);
+    }
+    pub fn remove(&self, page: u64) {
+        self.count(page).fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Table {
+    pub fn new(epoch: &Epoch) -> (Table, Index) {
+        let buckets = Owned::new(Buckets::new(1 << 10));
+        let table = Table { buckets: Shared::default() };
+        table.buckets.set(Some(&buckets));
+        let index = Index {
+            buckets: Some(buckets),
+            count: 0,
+            pages: KeyMap::default(),
+            faults: KeyMap::default(),
+            dead: Vec::new(),
+            writer: epoch.join(),
+        };
+        (table, index)
+    }
+
+    /// The valid block with this key, if the caller is lucky; see the module.
+    #[inline]
+    pub fn get<'g>(&self, key: TbKey, guard: &'g Guard<'_>) -> Option<&'g Tb> {
+        self.buckets.get(guard)?.find(key, guard).ok().map(|(_, tb)| tb)
+    }
+}
+
+impl Index {
+    fn buckets(&self) -> &Buckets {
+        self.buckets.as_ref().expect("only the drop takes them")
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn find<'g>(&self, key: TbKey, guard: &'g Guard<'_>) -> Option<&'g Tb> {
+        self.buckets().find(key, guard).ok().map(|(_, tb)| tb)
+    }
+
+    /// Adds a block whose key is not in the table.
+    pub fn insert<'g>(
+        &mut self,
+        tb: Tb,
+        table: &Table,
+        epoch: &Epoch,
+        guard: &'g Guard<'_>,
+    ) -> &'g Tb {
+        if (self.count + 1) * 2 > self.buckets().slots.len() {
+            self.grow(table, epoch, guard);
+        }
+        let tb = Owned::new(tb);
+        for page in tb.pages() {
+            let link = Shared::default();
+            link.set(Some(&*tb));
+            self.pages.entry(page).or_default().push(link);
+        }
+        self.count += 1;
+        self.buckets().add(tb, guard)
+    }
+
+    fn grow(&mut self, table: &Table, epoch: &Epoch, guard: &Guard<'_>) {
+        let larger = Owned::new(Buckets::new(self.buckets().slots.len() * 2));
+        for slot in &self.buckets().slots {
+            if let Some(tb) = slot.take() {
+                larger.add(tb, guard);
+            }
+        }
+        table.buckets.set(Some(&*larger));
+        if let Some(old) = self.buckets.replace(larger) {
+            // Nothing points to the old array any more.
+            epoch.retire(move || drop(old.free()));
+        }
+    }
+
+    /// Takes every block that overlaps `[start, end)` (`end` 0: to the end) out of the table and the pages, and
+    /// calls `each` on it. The blocks are in [`Index::dead`] afterwards.
+    pub fn remove_range(
+        &mut self,
+        start: GuestVa,
+        end: GuestVa,
+        code_pages: &CodePages,
+        epoch: &Epoch,
+        mut each: impl FnMut(&Tb),
+    ) {
+        let (first, last) = (start.0 >> PAGE_SHIFT, end.0.wrapping_sub(1) >> PAGE_SHIFT);
+        let pages: Vec<u64> = if last - first < self.pages.len() as u64 {
+            (first..=last).filter(|page| self.pages.contains_key(page)).collect()
+        } else {
+            self.pages.keys().copied().filter(|page| (first..=last).contains(page)).collect()
+        };
+        let writer = self.writer.clone();
+        let guard = writer.pin(epoch);
+        for page in pages {
+            let Some(blocks) = self.pages.get(&page) else { continue };
+            let stale: Vec<&Tb> = blocks
+                .iter()
+                .filter_map(|link| link.get(&guard))
+                .filter(|tb| tb.overlaps(start.0, end.0))
+                .collect();
+            for tb in stale {
+                for page in tb.pages() {
+                    if let Some(entry) = self.pages.get_mut(&page) {
+                        entry.retain(|link| !link.is(tb));
+                        if entry.is_empty() {
+                            self.pages.remove(&page);
+                        }
+                    }
+                    code_pages.remove(page);
+                }
+                each(tb);
+                self.remove(tb.key, &guard);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: TbKey, guard: &Guard<'_>) {
+        let Some(buckets) = &self.buckets else { return };
+        let Ok((mut hole, _)) = buckets.find(key, guard) else { return };
+        self.dead.extend(buckets.slots[hole].take());
+        self.count -= 1;
+        // Close the gap: a later entry of the run moves in when its home is not behind the hole.
+        let mut at = hole;
+        loop {
+            at = buckets.next(at);
+            let Some(tb) = buckets.slots[at].get(guard) else { break };
+            let mask = buckets.slots.len() - 1;
+            let distance = |from: usize, to: usize| to.wrapping_sub(from) & mask;
+            if distance(buckets.home(tb.key), at) >= distance(hole, at) {
+                if let Some(tb) = buckets.slots[at].take() {
+                    buckets.slots[hole].put(tb);
+                }
+                hole = at;
+            }
+        }
+    }
+
+    /// Calls `each` on every valid block.
+    pub fn for_each(&self, epoch: &Epoch, mut each: impl FnMut(&Tb, &Guard<'_>)) {
+        let guard = self.writer.pin(epoch);
+        for slot in &self.buckets().slots {
+            if let Some(tb) = slot.get(&guard) {
+                each(tb, &guard);
+            }
+        }
+    }
+
+    /// The participant behind the lock.
+    pub fn writer(&self) -> &Arc<Participant> {
+        &self.writer
+    }
+}
+
+/// No thread uses the engine any more.
+impl Drop for Index {
+    fn drop(&mut self) {
+        if let Some(buckets) = self.buckets.take() {
+            buckets.slots.iter().filter_map(OwnedSlot::take).for_each(|tb| drop(tb.free()));
+            drop(buckets.free());
+        }
+        for tb in self.dead.drain(..) {
+            drop(tb.free());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tb::code;
+    use std::collections::BTreeMap;
+    use tulk_ir::interp::Program;
+    use tulk_ir::{Builder, FpRule, RegLayout, Unit};
+
+    fn block(pc: u64, len: u32, flags: u64) -> Tb {
+        let layout = RegLayout::new();
+        let mut unit = Unit::new(pc, flags, FpRule::Arm);
+        let mut b = Builder::new(&mut unit, &layout, &[]);
+        b.exit(pc);
+        b.finish();
+        let key = TbKey { pc: GuestVa(pc), flags };
+        Tb::new(key, len, 1, Program::new(&unit, &layout, &[]))
+    }
+
+    /// Random insertions and removals against an ordered map, with growth and colliding keys.
+    #[test]
+    fn agrees_with_a_map() {
+        let epoch = Epoch::new();
+        let (table, mut index) = Table::new(&epoch);
+        let code_pages = CodePages::new();
+        let me = epoch.join();
+        let guard = me.pin(&epoch);
+        let mut model: BTreeMap<(u64, u64), u32> = BTreeMap::new();
+        let mut seed = 1u64;
+        let mut random = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % n
+        };
+        for round in 0..20_000 {
+            if random(3) < 2 {
+                let (pc, flags) = (random(1 << 14) * 4, random(2));
+                let len = 4 + 4 * random(20) as u32;
+                if !model.contains_key(&(pc, flags)) {
+                    let tb = block(pc, len, flags);
+                    tb.pages().for_each(|p| code_pages.add(p));
+                    let tb = index.insert(tb, &table, &epoch, &guard);
+                    assert_eq!(tb.key, TbKey { pc: GuestVa(pc), flags });
+                    model.insert((pc, flags), len);
+                }
+            } else {
+                let start = random(1 << 16);
+                let end = start + 1 + random(if round % 100 == 0 { 20_000 } else { 64 });
+                let mut gone = Vec::new();
+                let each = |tb: &Tb| {
+                    tb.code.store(code::INVALID, Ordering::Relaxed);
+                    gone.push((tb.key.pc.0, tb.key.flags));
+                };
+                index.remove_range(GuestVa(start), GuestVa(end), &code_pages, &epoch, each);
+                gone.sort();
+                let overlaps = |pc: u64, len: u32| pc < end && pc + len as u64 > start;
+                let want: Vec<_> = model
+                    .iter()
+                    .filter(|&(&(pc, _), &len)| overlaps(pc, len))
+                    .map(|(&key, _)| key)
+                    .collect();
+                assert_eq!(gone, want);
+                model.retain(|&(pc, _), &mut len| !overlaps(pc, len));
+            }
+            assert_eq!(index.len(), model.len());
+        }
+        for pc in (0..1 << 16).step_by(4) {
+            for flags in 0..2 {
+                let found = table.get(TbKey { pc: GuestVa(pc), flags }, &guard);
+                assert_eq!(found.map(|tb| tb.len), model.get(&(pc, flags)).copied());
+                if found.is_some() {
+                    assert!(code_pages.may_have_code(pc >> PAGE_SHIFT));
+                }
+            }
+        }
+        let everything = (GuestVa(0), GuestVa(0));
+        index.remove_range(everything.0, everything.1, &code_pages, &epoch, |_| {});
+        assert_eq!(index.len(), 0);
+        assert!((0..32).all(|page| !code_pages.may_have_code(page)));
+    }
+}

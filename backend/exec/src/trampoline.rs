@@ -1,0 +1,78 @@
+//! Between Rust and generated code: entering a region, and what its thunks call. The assembly is in `host/`.
+//!
+//! While generated code runs it owns the [`CpuState`] through a raw pointer; Rust code that it calls gets exclusive
+//! access for the duration of the call. Nothing unwinds through generated code: a panic in a callee aborts.
+
+use crate::env::Env;
+use crate::host;
+use tulk_base::CpuState;
+use tulk_codegen::abi::{self, JUMP_CACHE_ENTRIES, JumpEntry, word};
+use tulk_ir::HelperCx;
+use tulk_ir::interp::eval::{EvalOp, eval};
+
+/// Engine word with the address of the vCPU's [`Env`].
+const WORD_ENV: usize = word::DISPATCHER + 1;
+/// The signal handler's own reason for leaving: a fault; [`abi::word::A`] is the host address. The pc cell is exact.
+pub const REASON_FAULT: u64 = 0x100;
+
+/// The table that generated code probes for computed jumps.
+pub type JumpCache = Box<[JumpEntry; JUMP_CACHE_ENTRIES]>;
+
+pub fn new_jump_cache() -> JumpCache {
+    let entries: Box<[JumpEntry]> = host::zeroed_slice(JUMP_CACHE_ENTRIES);
+    entries.try_into().expect("the length is the constant")
+}
+
+/// Points the engine words at a vCPU's own structures. They must stay where they are while [`enter`] runs.
+pub fn set_words(state: &mut CpuState, env: &mut Env, jumps: &mut JumpCache) {
+    state.engine[word::THUNK_HELPER] = host::helper_thunk as *const () as u64;
+    state.engine[word::THUNK_EVAL] = host::eval_thunk as *const () as u64;
+    state.engine[word::MEM_BASE] = env.engine.mem.base() as u64;
+    state.engine[word::JUMP_CACHE] = jumps.as_mut_ptr() as u64;
+    state.engine[WORD_ENV] = std::ptr::from_mut(env) as u64;
+}
+
+/// Runs the region at `code` until generated code returns to the dispatcher, with the reason in the engine words.
+/// `env` and `jumps` are what [`set_words`] was given; generated code uses them through `state`.
+///
+/// `code` must come from a block's code word read under the caller's guard, so that the region is alive.
+#[inline]
+pub fn enter(state: &mut CpuState, env: &mut Env, jumps: &mut JumpCache, code: u64) {
+    set_words(state, env, jumps);
+    // SAFETY: the region lives while the caller's guard does; the words are set; `state`, `env` and `jumps` are
+    // borrowed mutably here and not used by Rust until the call returns, but for the callees below.
+    unsafe { host::enter(state, code) };
+}
+
+/// Runs a row of the guest's helper table for generated code.
+///
+/// # Safety
+/// Called by the helper thunk only, with the state that [`enter`] was given.
+pub(crate) unsafe extern "C" fn helper_call(state: *mut CpuState, number: u64, imm: u64) {
+    // SAFETY: generated code passes on its state and waits; the word was set by `enter`.
+    let (state, env) = unsafe { (&mut *state, &mut *((*state).engine[WORD_ENV] as *mut Env)) };
+    let helper = &env.engine.isa.helpers()[number as usize];
+    let args = abi::helper_args(state, helper, imm);
+    let result = (helper.func)(&mut HelperCx { state, env }, &args);
+    match result {
+        Ok(value) => {
+            abi::set_result(state, value);
+            state.engine[word::STATUS] = 0;
+        }
+        Err(trap) => {
+            env.trap = Some(trap);
+            state.engine[word::STATUS] = 1;
+        }
+    }
+}
+
+/// Evaluates a packed operation for generated code.
+///
+/// # Safety
+/// Called by the eval thunk only, with the state that [`enter`] was given.
+pub(crate) unsafe extern "C" fn eval_call(state: *mut CpuState, w0: u64, w1: u64) {
+    // SAFETY: generated code passes on its state and waits.
+    let state = unsafe { &mut *state };
+    let value = eval(&EvalOp::from_words([w0, w1]), abi::eval_args(state), &mut host::HostFp);
+    abi::set_result(state, value);
+}

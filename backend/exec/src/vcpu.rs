@@ -1,0 +1,441 @@
+//! One guest thread: the dispatch loop.
+//!
+//! # Leaving guest code
+//! [`CpuState::request_exit`] (from any thread or signal handler) makes [`Vcpu::run`] return [`Exit::Interrupted`] at a block boundary with all
+//! registers exact. The request is consumed by exactly that return and by nothing else: if `run` returns for another
+//! reason first, or was not running, the next `run` returns `Interrupted` at once. So a signal handler that notes its
+//! signal and then requests an exit is never lost, as long as the caller looks at its notes after every `Interrupted`.
+
+use crate::code::CodeStore;
+use crate::compile::RegionCompiler;
+use crate::engine::{Engine, VcpuShared};
+use crate::env::Env;
+use crate::host::epoch::{Guard, Shared, lock};
+use crate::host::{self, EXIT_GUEST, ExitFlag, HostFp, signals};
+use crate::lift::Lifter;
+use crate::stats::{Local, VcpuStats};
+use crate::table::hash;
+use crate::tb::{Tb, code};
+use crate::trampoline::{self, JumpCache, REASON_FAULT};
+use crate::tuning;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tulk_base::state::{CELL_GUEST, CELL_PC, CELL_TEMPS};
+use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
+use tulk_codegen::abi::{self, JumpEntry, Reason, word};
+use tulk_frontend::TbKey;
+use tulk_ir::interp::{self, Outcome};
+use tulk_ir::{ExitKind, HelperDef};
+
+/// Why [`Vcpu::run`] returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// A guest event; the pc and all registers are exact. Never [`Trap::Resync`].
+    Trap(Trap),
+    /// Somebody asked, see the module.
+    Interrupted,
+}
+
+/// A guest thread. Belongs to one host thread at a time and may move between runs.
+pub struct Vcpu {
+    /// The registers. The box must not be exchanged for another: other threads know its exit flag.
+    pub state: Box<CpuState>,
+    helpers: &'static [HelperDef],
+    env: Box<Env>,
+    /// Blocks found lately, by hash of the key.
+    cache: Box<[Cached]>,
+    jumps: JumpCache,
+    lifter: Lifter,
+    compiler: Option<Box<RegionCompiler>>,
+    store: Option<Arc<CodeStore>>,
+    counts: Local,
+}
+
+/// An entry of the block cache; zeroed ones are empty.
+pub(crate) struct Cached {
+    pc: u64,
+    flags: u64,
+    tb: Shared<Tb>,
+}
+
+/// How the dispatcher goes on.
+enum Next<'g> {
+    Block(&'g Tb),
+    /// At the pc cell, from the top.
+    Anew,
+    /// The same, and the float environment may have changed.
+    Resync,
+    /// At the pc cell: repeat this one instruction in tier 0.
+    Step,
+    Leave(Trap),
+}
+
+impl Engine {
+    /// A new guest thread, all registers zero.
+    pub fn vcpu(self: &Arc<Self>) -> Vcpu {
+        let mut state = CpuState::new();
+        let shared = Arc::new(VcpuShared {
+            participant: self.epoch.join(),
+            flag: ExitFlag::new(&state),
+            stale: Mutex::default(),
+            flush: AtomicBool::new(false),
+            stats: VcpuStats::default(),
+        });
+        lock(&self.vcpus).push(shared.clone());
+        let mut env = Box::new(Env { engine: self.clone(), shared, trap: None });
+        let mut jumps = trampoline::new_jump_cache();
+        trampoline::set_words(&mut state, &mut env, &mut jumps);
+        Vcpu {
+            state,
+            helpers: self.isa.helpers(),
+            env,
+            cache: host::zeroed_slice(1 << tuning::TB_CACHE_LOG2),
+            jumps,
+            lifter: Lifter::new(),
+            compiler: None,
+            store: None,
+            counts: Local::default(),
+        }
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        let (engine, shared) = (self.env.engine.clone(), self.env.shared.clone());
+        signals::unbind(&shared);
+        // From here on nobody raises the flag any more, so the state may go.
+        lock(&engine.vcpus).retain(|v| !Arc::ptr_eq(v, &shared));
+        engine.epoch.leave(&shared.participant);
+        shared.stats.add_to_shared(&engine.gone);
+    }
+}
+
+impl Vcpu {
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.env.engine
+    }
+
+    /// Copies pc and guest registers from another thread's state, as `clone` does.
+    pub fn copy_registers(&mut self, from: &CpuState) {
+        self.state.cells[CELL_PC as usize] = from.cells[CELL_PC as usize];
+        let guest = CELL_GUEST as usize..CELL_TEMPS as usize;
+        self.state.cells[guest.clone()].copy_from_slice(&from.cells[guest]);
+    }
+
+    /// Makes faults of guest accesses on this host thread this vCPU's. [`Vcpu::run`] does it too; to be called before
+    /// a new thread touches guest memory otherwise.
+    pub fn bind_thread(&mut self) {
+        signals::bind(&mut self.state, &self.env.engine, &self.env.shared);
+        if let Some(store) = &self.store {
+            signals::set_regions(&store.faults);
+        }
+    }
+
+    /// Runs guest code from the state's pc until something happens.
+    pub fn run(&mut self) -> Exit {
+        let (engine, shared) = (self.env.engine.clone(), self.env.shared.clone());
+        self.bind_thread();
+        let started = if engine.config.detailed_stats { host::ticks() } else { 0 };
+        let host_fp = HostFp::get();
+        engine.isa.load_fp(&self.state, &mut HostFp);
+        let exact = signals::set_exact(engine.watches() && engine.isa.self_modifying_is_exact());
+        let exit = self.dispatch(&engine, &shared);
+        signals::set_exact(exact);
+        engine.isa.save_fp(&mut self.state, &mut HostFp);
+        HostFp::set(host_fp);
+        if engine.config.detailed_stats {
+            self.counts.ticks_total += host::ticks() - started;
+        }
+        self.counts.runs += 1;
+        self.counts.flush(&shared.stats);
+        exit
+    }
+
+    fn dispatch(&mut self, engine: &Engine, shared: &VcpuShared) -> Exit {
+        let mut guard = shared.participant.pin(&engine.epoch);
+        let threshold = if engine.config.compiles() { engine.config.threshold } else { u32::MAX };
+        let log_exec = engine.log.items.exec;
+        loop {
+            // A quiescent point: no block is held. What became stale until here must leave the caches before they are
+            // used again, because it may be freed now.
+            guard.refresh();
+            if self.state.exit_request.load(Ordering::Acquire) != 0 {
+                let bits = self.state.exit_request.swap(0, Ordering::SeqCst);
+                self.housekeep(engine, shared);
+                if bits & EXIT_GUEST != 0 {
+                    return Exit::Interrupted;
+                }
+                continue;
+            }
+            let key = engine.isa.tb_key(&self.state);
+            let mut next = self.find(engine, key, &guard);
+            // From block to block.
+            'blocks: loop {
+                let mut tb = match next {
+                    Next::Block(tb) => tb,
+                    Next::Anew => break,
+                    Next::Resync => {
+                        engine.isa.save_fp(&mut self.state, &mut HostFp);
+                        engine.isa.load_fp(&self.state, &mut HostFp);
+                        break;
+                    }
+                    Next::Step => {
+                        next = self.step(engine);
+                        continue;
+                    }
+                    Next::Leave(trap) => return Exit::Trap(trap),
+                };
+                // The short way, along edges that are known.
+                loop {
+                    if self.state.exit_request.load(Ordering::Relaxed) != 0 {
+                        self.state.set_pc(tb.key.pc.0);
+                        break 'blocks;
+                    }
+                    let mut entry = tb.code.load(Ordering::Acquire);
+                    let heat = tb.heat.load(Ordering::Relaxed).wrapping_add(1);
+                    tb.heat.store(heat, Ordering::Relaxed);
+                    if entry != code::INTERPRET || heat >= threshold {
+                        if entry == code::INTERPRET {
+                            self.state.set_pc(tb.key.pc.0);
+                            engine.request_region(tb, &guard, &mut self.compiler);
+                            entry = tb.code.load(Ordering::Acquire);
+                        }
+                        if entry > code::LAST {
+                            next = self.enter(engine, tb, entry, &guard);
+                            continue 'blocks;
+                        }
+                        let checked = entry == code::CHECKED && engine.still_matches(tb);
+                        if entry != code::INTERPRET && !checked {
+                            self.state.set_pc(tb.key.pc.0);
+                            break 'blocks;
+                        }
+                    }
+                    if log_exec {
+                        engine.log.exec(tb.key);
+                    }
+                    self.counts.blocks_interpreted += 1;
+                    let outcome =
+                        interp::run(&tb.program, &mut self.state, self.helpers, &mut *self.env);
+                    next = match outcome {
+                        Outcome::Direct(n) => {
+                            let edge = tb.edges.get(n as usize);
+                            edge.hit();
+                            if let Some(to) = edge.target(&guard) {
+                                tb = to;
+                                continue;
+                            }
+                            self.counts.edge_misses += 1;
+                            let pc = GuestVa(tb.program.exits()[n as usize].pc);
+                            let next = self.find(engine, TbKey { pc, ..tb.key }, &guard);
+                            if let Next::Block(to) = next {
+                                edge.link(to);
+                            }
+                            next
+                        }
+                        Outcome::Indirect { kind: ExitKind::Resync, pc, .. } => {
+                            self.state.set_pc(pc);
+                            Next::Resync
+                        }
+                        Outcome::Indirect { pc, flags, .. } => {
+                            let flags = flags.unwrap_or(tb.key.flags);
+                            let next = self.find(engine, TbKey { pc: GuestVa(pc), flags }, &guard);
+                            if let Next::Block(to) = next {
+                                tb = to;
+                                continue;
+                            }
+                            next
+                        }
+                        Outcome::Trap(trap) => self.trapped(trap),
+                    };
+                    continue 'blocks;
+                }
+            }
+        }
+    }
+
+    /// A trap from tier 0 or a helper.
+    fn trapped<'g>(&mut self, trap: Trap) -> Next<'g> {
+        match trap {
+            Trap::Resync => Next::Resync,
+            // Not a guest fault: the block wrote to its own kind and must not go on.
+            Trap::Mem(_) if signals::take_hit() => Next::Step,
+            Trap::Mem(fault) if self.retry_fault(&fault) => Next::Anew,
+            trap => Next::Leave(trap),
+        }
+    }
+
+    /// The frontend changed the state so that the instruction may do better.
+    #[cold]
+    fn retry_fault(&mut self, fault: &MemFault) -> bool {
+        self.env.engine.isa.retry_fault(&mut self.state, fault)
+    }
+
+    /// The block at `key`; the pc cell is set when there is none.
+    #[inline]
+    fn find<'g>(&mut self, engine: &Engine, key: TbKey, guard: &'g Guard<'_>) -> Next<'g> {
+        let cached = &self.cache[cache_index(key)];
+        if cached.pc == key.pc.0
+            && cached.flags == key.flags
+            && let Some(tb) = cached.tb.get(guard)
+            && tb.is_valid()
+        {
+            self.counts.cache_hits += 1;
+            return Next::Block(tb);
+        }
+        self.find_slowly(engine, key, guard)
+    }
+
+    #[cold]
+    fn find_slowly<'g>(&mut self, engine: &Engine, key: TbKey, guard: &'g Guard<'_>) -> Next<'g> {
+        self.counts.cache_misses += 1;
+        match engine.find_or_lift(&mut self.lifter, key, guard) {
+            Ok(tb) => {
+                let cached = &mut self.cache[cache_index(key)];
+                (cached.pc, cached.flags) = (key.pc.0, key.flags);
+                cached.tb.set(Some(tb));
+                Next::Block(tb)
+            }
+            Err(trap) => {
+                self.state.set_pc(key.pc.0);
+                Next::Leave(trap)
+            }
+        }
+    }
+
+    /// Runs generated code until it comes back.
+    fn enter<'g>(
+        &mut self,
+        engine: &Engine,
+        tb: &'g Tb,
+        code: u64,
+        guard: &'g Guard<'_>,
+    ) -> Next<'g> {
+        let store = self.store.get_or_insert_with(|| {
+            let store = engine.existing_code_store().expect("code lies in a store");
+            signals::set_regions(&store.faults);
+            store
+        });
+        debug_assert!(store.memory.range().contains(&(code as usize)));
+        self.counts.region_entries += 1;
+        self.state.set_pc(tb.key.pc.0);
+        let started = if engine.config.detailed_stats { host::ticks() } else { 0 };
+        trampoline::enter(&mut self.state, &mut self.env, &mut self.jumps, code);
+        if engine.config.detailed_stats {
+            self.counts.ticks_tier1 += host::ticks() - started;
+        }
+        let [reason, a, b] = [word::REASON, word::A, word::B].map(|w| self.state.engine[w]);
+        if reason == REASON_FAULT {
+            self.counts.exit_fault += 1;
+            signals::take_hit();
+            return Next::Step;
+        }
+        let counts = &mut self.counts;
+        match Reason::from_word(reason) {
+            Some(Reason::Poll) => {
+                counts.exit_poll += 1;
+                Next::Anew
+            }
+            Some(Reason::Direct) => {
+                counts.exit_direct += 1;
+                let key = TbKey { pc: GuestVa(self.state.pc()), flags: tb.key.flags };
+                self.find(engine, key, guard)
+            }
+            Some(Reason::Indirect) => {
+                counts.exit_indirect += 1;
+                let pc = self.state.pc();
+                let next = self.find(engine, TbKey { pc: GuestVa(pc), flags: a }, guard);
+                if let Next::Block(tb) = next {
+                    let code = tb.code.load(Ordering::Acquire);
+                    if code > code::LAST {
+                        let entry = JumpEntry { pc, flags: a, code, user: 0 };
+                        self.jumps[abi::jump_cache_index(pc)] = entry;
+                    }
+                }
+                next
+            }
+            Some(Reason::Trap) => {
+                counts.exit_trap += 1;
+                match ExitKind::from_u8(a as u8).trap(b as u32) {
+                    Some(Trap::Resync) => Next::Resync,
+                    Some(trap) => Next::Leave(trap),
+                    None => unreachable!("generated code left with exit kind {a}"),
+                }
+            }
+            Some(Reason::HelperTrap) => {
+                counts.exit_helper_trap += 1;
+                let trap = self.env.trap.take().expect("the helper's trap");
+                self.trapped(trap)
+            }
+            Some(Reason::Misaligned) => {
+                counts.exit_misaligned += 1;
+                let kind = if b == 0 { AccessKind::Read } else { AccessKind::Write };
+                let fault = MemFault { va: GuestVa(a), kind, cause: FaultCause::Align };
+                self.trapped(Trap::Mem(fault))
+            }
+            Some(Reason::Resync) => {
+                counts.exit_resync += 1;
+                Next::Resync
+            }
+            None => unreachable!("generated code left with reason {reason}"),
+        }
+    }
+
+    /// Runs the one instruction at the pc in tier 0, uncached: to learn what is wrong with it, or because the
+    /// translation that contains it was just invalidated by it.
+    #[cold]
+    fn step<'g>(&mut self, engine: &Engine) -> Next<'g> {
+        self.counts.single_steps += 1;
+        let key = engine.isa.tb_key(&self.state);
+        let Some(tb) = self.lifter.lift(engine, key, 1) else {
+            let fault = engine.mem.fault_cause(key.pc, 1, AccessKind::Exec);
+            return Next::Leave(Trap::Mem(fault));
+        };
+        // A write to code repeats itself: there is nothing behind it in this block.
+        let exact = signals::set_exact(false);
+        let outcome = interp::run(&tb.program, &mut self.state, self.helpers, &mut *self.env);
+        signals::set_exact(exact);
+        match outcome {
+            Outcome::Direct(n) => {
+                self.state.set_pc(tb.program.exits()[n as usize].pc);
+                Next::Anew
+            }
+            Outcome::Indirect { kind, pc, .. } => {
+                self.state.set_pc(pc);
+                if kind == ExitKind::Resync { Next::Resync } else { Next::Anew }
+            }
+            Outcome::Trap(trap) => self.trapped(trap),
+        }
+    }
+
+    /// What others left for this thread to do, at a quiescent point.
+    #[cold]
+    fn housekeep(&mut self, engine: &Engine, shared: &VcpuShared) {
+        engine.drain_dirty();
+        let stale = std::mem::take(&mut *lock(&shared.stale));
+        if shared.flush.swap(false, Ordering::AcqRel) {
+            self.cache.iter().for_each(|c| c.tb.set(None));
+            self.jumps.fill(JumpEntry::default());
+            self.state.engine[word::RING..word::RING + 4 * abi::RING_ENTRIES].fill(0);
+            // A forked child has new code memory.
+            self.store = None;
+        } else if !stale.is_empty() {
+            for key in stale {
+                let cached = &mut self.cache[cache_index(key)];
+                if cached.pc == key.pc.0 && cached.flags == key.flags {
+                    cached.tb.set(None);
+                }
+                let jump = &mut self.jumps[abi::jump_cache_index(key.pc.0)];
+                if jump.pc == key.pc.0 && jump.flags == key.flags {
+                    *jump = JumpEntry::default();
+                }
+            }
+            self.state.engine[word::RING..word::RING + 4 * abi::RING_ENTRIES].fill(0);
+        }
+        engine.epoch.collect();
+    }
+}
+
+#[inline]
+fn cache_index(key: TbKey) -> usize {
+    (hash(key.pc.0, key.flags) >> 7) as usize & ((1 << tuning::TB_CACHE_LOG2) - 1)
+}
