@@ -1,0 +1,132 @@
+//! Names of numbers and flags for --strace. Signal, error and most flag numbers are the host's (translated before).
+
+use std::fmt::Write;
+
+pub type Names = [(u64, &'static str)];
+
+/// The name of exactly this value.
+pub fn value(table: &[(u64, &'static str)], v: u64) -> Option<&'static str> {
+    table.iter().find(|n| n.0 == v as u32 as u64).map(|n| n.1)
+}
+
+/// Names of set bits joined by `|`; larger groups of bits win over their parts. Unknown bits as a number.
+pub fn flags(text: &mut String, table: &[(u64, &str)], word: u64) {
+    let mut left = word;
+    let mut first = true;
+    let mut add = |text: &mut String, name: &str| {
+        if !first {
+            text.push('|');
+        }
+        first = false;
+        text.push_str(name);
+    };
+    if word == 0 {
+        add(text, table.iter().find(|n| n.0 == 0).map_or("0", |n| n.1));
+        return;
+    }
+    let mut rows: Vec<_> = table.iter().filter(|n| n.0 != 0).collect();
+    rows.sort_by_key(|n| std::cmp::Reverse(n.0.count_ones()));
+    for (bits, name) in rows {
+        if left & bits == *bits {
+            add(text, name);
+            left &= !bits;
+        }
+    }
+    if left != 0 {
+        let mut rest = String::new();
+        let _ = write!(rest, "{left:#x}");
+        add(text, &rest);
+    }
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $table:ident { $($name:ident)* })*) => {$(
+        $(#[$doc])*
+        pub const $table: &Names = &[$((libc::$name as u32 as u64, stringify!($name))),*];
+    )*};
+}
+
+names! {
+    ERRNO {
+        EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK
+        EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE
+        EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP ENOMSG EIDRM
+        ENODATA ETIME EPROTO EBADMSG EOVERFLOW EILSEQ EUSERS ENOTSOCK EDESTADDRREQ EMSGSIZE EPROTOTYPE
+        ENOPROTOOPT EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP EPFNOSUPPORT EAFNOSUPPORT EADDRINUSE
+        EADDRNOTAVAIL ENETDOWN ENETUNREACH ENETRESET ECONNABORTED ECONNRESET ENOBUFS EISCONN ENOTCONN
+        ESHUTDOWN ETIMEDOUT ECONNREFUSED EHOSTDOWN EHOSTUNREACH EALREADY EINPROGRESS ESTALE EDQUOT
+        ECANCELED EOWNERDEAD ENOTRECOVERABLE
+    }
+    SIGNALS {
+        SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE
+        SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ
+        SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS
+    }
+    WHENCE { SEEK_SET SEEK_CUR SEEK_END SEEK_DATA SEEK_HOLE }
+    PROT { PROT_NONE PROT_READ PROT_WRITE PROT_EXEC PROT_GROWSDOWN PROT_GROWSUP }
+    ACCESS { F_OK R_OK W_OK X_OK }
+    AT_FLAGS {
+        AT_SYMLINK_NOFOLLOW AT_REMOVEDIR AT_SYMLINK_FOLLOW AT_NO_AUTOMOUNT AT_EMPTY_PATH
+        AT_STATX_FORCE_SYNC AT_STATX_DONT_SYNC AT_RECURSIVE
+    }
+    FALLOCATE {
+        FALLOC_FL_KEEP_SIZE FALLOC_FL_PUNCH_HOLE FALLOC_FL_COLLAPSE_RANGE FALLOC_FL_ZERO_RANGE
+        FALLOC_FL_INSERT_RANGE FALLOC_FL_UNSHARE_RANGE
+    }
+    MREMAP { MREMAP_MAYMOVE MREMAP_FIXED MREMAP_DONTUNMAP }
+    MSG_FLAGS {
+        MSG_OOB MSG_PEEK MSG_DONTROUTE MSG_CTRUNC MSG_TRUNC MSG_DONTWAIT MSG_EOR MSG_WAITALL MSG_CONFIRM
+        MSG_ERRQUEUE MSG_NOSIGNAL MSG_MORE MSG_WAITFORONE MSG_FASTOPEN MSG_CMSG_CLOEXEC
+    }
+    LOCKS { LOCK_SH LOCK_EX LOCK_NB LOCK_UN }
+    WAIT { WNOHANG WUNTRACED WEXITED WCONTINUED WNOWAIT __WALL __WCLONE __WNOTHREAD }
+    STATX {
+        STATX_ALL STATX_BASIC_STATS STATX_TYPE STATX_MODE STATX_NLINK STATX_UID STATX_GID STATX_ATIME
+        STATX_MTIME STATX_CTIME STATX_INO STATX_SIZE STATX_BLOCKS STATX_BTIME STATX_MNT_ID
+    }
+    CLONE {
+        CLONE_VM CLONE_FS CLONE_FILES CLONE_SIGHAND CLONE_PIDFD CLONE_PTRACE CLONE_VFORK CLONE_PARENT
+        CLONE_THREAD CLONE_NEWNS CLONE_SYSVSEM CLONE_SETTLS CLONE_PARENT_SETTID CLONE_CHILD_CLEARTID
+        CLONE_DETACHED CLONE_UNTRACED CLONE_CHILD_SETTID CLONE_NEWCGROUP CLONE_NEWUTS CLONE_NEWIPC
+        CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNET CLONE_IO
+    }
+    FAMILIES {
+        AF_UNSPEC AF_UNIX AF_INET AF_AX25 AF_INET6 AF_NETLINK AF_PACKET AF_KEY AF_BLUETOOTH AF_ALG AF_VSOCK
+        AF_CAN AF_TIPC
+    }
+    SOCKET_TYPES { SOCK_STREAM SOCK_DGRAM SOCK_RAW SOCK_RDM SOCK_SEQPACKET SOCK_DCCP }
+    SOCKET_FLAGS { SOCK_NONBLOCK SOCK_CLOEXEC }
+    LEVELS { SOL_SOCKET IPPROTO_IP IPPROTO_TCP IPPROTO_UDP IPPROTO_IPV6 SOL_PACKET SOL_NETLINK }
+    EPOLL_OPS { EPOLL_CTL_ADD EPOLL_CTL_DEL EPOLL_CTL_MOD }
+    POLL { POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLNVAL POLLRDNORM POLLWRNORM POLLRDHUP }
+    RLIMITS {
+        RLIMIT_CPU RLIMIT_FSIZE RLIMIT_DATA RLIMIT_STACK RLIMIT_CORE RLIMIT_RSS RLIMIT_NPROC RLIMIT_NOFILE
+        RLIMIT_MEMLOCK RLIMIT_AS RLIMIT_LOCKS RLIMIT_SIGPENDING RLIMIT_MSGQUEUE RLIMIT_NICE RLIMIT_RTPRIO
+        RLIMIT_RTTIME
+    }
+    FUTEX_OPS {
+        FUTEX_WAIT FUTEX_WAKE FUTEX_FD FUTEX_REQUEUE FUTEX_CMP_REQUEUE FUTEX_WAKE_OP FUTEX_LOCK_PI
+        FUTEX_UNLOCK_PI FUTEX_TRYLOCK_PI FUTEX_WAIT_BITSET FUTEX_WAKE_BITSET FUTEX_WAIT_REQUEUE_PI
+        FUTEX_CMP_REQUEUE_PI FUTEX_LOCK_PI2
+    }
+    FUTEX_FLAGS { FUTEX_PRIVATE_FLAG FUTEX_CLOCK_REALTIME }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_by_name() {
+        let show = |t: &Names, v| {
+            let mut text = String::new();
+            flags(&mut text, t, v);
+            text
+        };
+        assert_eq!(show(PROT, 0), "PROT_NONE");
+        assert_eq!(show(PROT, 5), "PROT_READ|PROT_EXEC");
+        assert_eq!(show(AT_FLAGS, 0x100 | 1), "AT_SYMLINK_NOFOLLOW|0x1");
+        assert_eq!(show(STATX, 0x7ff), "STATX_BASIC_STATS");
+        assert_eq!(value(ERRNO, 2), Some("ENOENT"));
+    }
+}

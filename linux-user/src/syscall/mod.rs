@@ -1,0 +1,285 @@
+//! Guest system calls: from the guest's table to the functions that serve them.
+//!
+//! A row of `data/<guest>.tbl` names a function `sys_*` here, or says that the host's call of the same name does
+//! the same (`pass`, `block`). Functions get arguments already extended to 64 bits ([`args`]), reach guest memory
+//! only through [`Cx`], and return the result or an error number of the host. What changes the flow of the guest
+//! thread (exit, a new program, a signal frame) says so in [`Cx::flow`].
+
+pub mod args;
+pub mod clone;
+pub mod dir;
+pub mod exec;
+pub mod fcntl;
+pub mod file;
+pub mod futex;
+pub mod info;
+pub mod ioctl;
+pub mod ipc;
+pub mod mem;
+pub mod msg;
+pub mod open;
+pub mod poll;
+pub mod prctl;
+pub mod process;
+pub mod sched;
+pub mod signal;
+pub mod sock;
+pub mod sockopt;
+pub mod stat;
+pub mod time;
+pub mod wait;
+pub mod xattr;
+
+use crate::abi::record::Field;
+use crate::host::{self, Mem, SysArg};
+use crate::process::Process;
+use crate::strace;
+use crate::thread_state::Thread;
+use args::{Arg, Args};
+use std::ffi::CString;
+use std::sync::Arc;
+use tulk_base::{CpuState, GuestVa};
+pub use tulk_softmmu::Errno;
+
+pub type SysResult = Result<u64, Errno>;
+pub type SysFn = fn(&mut Cx<'_>, &Args) -> SysResult;
+
+/// Who serves a system call.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Not implemented.
+    Missing,
+    /// ENOSYS on purpose.
+    Declined,
+    /// The host's call with this number.
+    Pass(i64),
+    /// The same; may sleep.
+    Block(i64),
+    Call(SysFn),
+}
+
+/// One row of a guest's table.
+pub struct Row {
+    pub number: u32,
+    pub name: &'static str,
+    pub handler: Handler,
+    pub args: &'static [Arg],
+}
+
+/// What the guest thread does after a system call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Flow {
+    /// Takes the result and goes on.
+    #[default]
+    Return,
+    /// Goes on with registers that the call has set itself.
+    Registers,
+    /// The thread's loop makes a `vfork`.
+    Vfork,
+    /// This thread ends.
+    ExitThread(i32),
+    /// The process ends.
+    ExitGroup(i32),
+}
+
+/// How a system call ended for the guest thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The registers are set, guest code goes on.
+    Continue,
+    /// Interrupted before it did anything: no register is changed, the pc is behind the instruction. The signal
+    /// side decides between a restart and EINTR; `always_eintr` when a handler ends the call even under
+    /// `SA_RESTART`.
+    Restart {
+        always_eintr: bool,
+    },
+    ExitThread(i32),
+    ExitGroup(i32),
+    /// [`Thread::vfork`] says what to do.
+    Vfork,
+}
+
+/// What a system call works on.
+pub struct Cx<'a> {
+    pub process: &'a Arc<Process>,
+    pub thread: &'a mut Thread,
+    pub state: &'a mut CpuState,
+    pub flow: Flow,
+}
+
+pub const EFAULT: Errno = Errno(libc::EFAULT);
+pub const EINVAL: Errno = Errno(libc::EINVAL);
+pub const ENOSYS: Errno = Errno(libc::ENOSYS);
+pub const EBADF: Errno = Errno(libc::EBADF);
+pub const ENOMEM: Errno = Errno(libc::ENOMEM);
+pub const EPERM: Errno = Errno(libc::EPERM);
+
+/// Longest path with its NUL.
+const PATH_MAX: usize = 4096;
+
+/// Serves the system call that the guest's registers describe.
+pub fn dispatch(process: &Arc<Process>, thread: &mut Thread, state: &mut CpuState) -> Outcome {
+    let abi = process.abi;
+    let (number, raw) = abi.syscall(state);
+    let row = u32::try_from(number).ok().and_then(|n| abi.row(n));
+    let kinds = row.map_or(&[][..], |r| r.args);
+    let args = args::gather(&raw, kinds, abi.model(), abi.aligned_pairs());
+    let mut cx = Cx { process, thread, state, flow: Flow::Return };
+    let trace = process.options.strace.then(|| strace::entry(&cx, row, number, &args));
+    let result = match row.map_or(Handler::Missing, |r| r.handler) {
+        Handler::Call(f) => f(&mut cx, &args),
+        Handler::Pass(nr) => cx.pass(kinds, &args).and_then(|w| host::call(nr, &w)),
+        Handler::Block(nr) => cx
+            .pass(kinds, &args)
+            .and_then(|w| host::call_interruptible(nr, &w, &cx.thread.interrupt)),
+        Handler::Declined => Err(ENOSYS),
+        Handler::Missing => {
+            process.unimplemented(number, row.map(|r| r.name));
+            Err(ENOSYS)
+        }
+    };
+    if let Some(trace) = trace {
+        strace::exit(&cx, row, &args, trace, &result);
+    }
+    match (cx.flow, result) {
+        (Flow::ExitThread(code), _) => Outcome::ExitThread(code),
+        (Flow::ExitGroup(code), _) => Outcome::ExitGroup(code),
+        (Flow::Registers, Ok(_)) => Outcome::Continue,
+        (Flow::Vfork, Ok(_)) => Outcome::Vfork,
+        (_, Err(host::ERESTARTSYS)) => Outcome::Restart { always_eintr: false },
+        (_, Err(host::ERESTARTNOHAND)) => Outcome::Restart { always_eintr: true },
+        (_, result) => {
+            let result = result.map_err(|e| Errno(abi.errno(e.0)));
+            abi.set_result(cx.state, result);
+            Outcome::Continue
+        }
+    }
+}
+
+impl Cx<'_> {
+    /// Argument words for the host's own call: pointers become host addresses.
+    fn pass(&self, kinds: &[Arg], args: &Args) -> Result<[u64; 6], Errno> {
+        let mut words = [0; 6];
+        for (i, w) in words.iter_mut().enumerate() {
+            *w = match kinds.get(i) {
+                Some(Arg::Out) => {
+                    let len = args.get(i + 1).copied().unwrap_or(0);
+                    self.mem_out(args[i], len).word()
+                }
+                // Nothing says how much the kernel writes; every such structure is small.
+                Some(Arg::Ptr) => self.mem_out(args[i], 1024).word(),
+                Some(k) if k.is_pointer() => self.mem(args[i]).word(),
+                Some(Arg::Open) => self.process.abi.open_flags_to_host(args[i] as u32) as u64,
+                Some(_) => args[i],
+                None => 0,
+            };
+        }
+        Ok(words)
+    }
+
+    /// Guest memory that the kernel reads.
+    pub fn mem(&self, va: u64) -> Mem {
+        let space = &self.process.space;
+        if va == 0 { Mem::NULL } else { Mem(space.host_ptr(space.untag(GuestVa(va)))) }
+    }
+    /// Guest memory into which the kernel writes up to `len` bytes.
+    pub fn mem_out(&self, va: u64, len: u64) -> Mem {
+        if va != 0 && len != 0 {
+            self.process.space.prepare_kernel_write(GuestVa(va), len);
+        }
+        self.mem(va)
+    }
+
+    /// Reads a structure from guest memory.
+    pub fn get<F: Field>(&self, va: u64) -> Result<F::Host, Errno> {
+        let m = self.process.abi.model();
+        let mut small = [0u8; 256];
+        let mut large = Vec::new();
+        let size = F::size(m);
+        let bytes = if size <= small.len() {
+            &mut small[..size]
+        } else {
+            large.resize(size, 0);
+            &mut large[..]
+        };
+        self.process.space.copy_in(GuestVa(va), bytes).map_err(|_| EFAULT)?;
+        Ok(F::get(bytes, m))
+    }
+    /// The same, or `None` for a null pointer.
+    pub fn get_opt<F: Field>(&self, va: u64) -> Result<Option<F::Host>, Errno> {
+        if va == 0 { Ok(None) } else { self.get::<F>(va).map(Some) }
+    }
+    /// Writes a structure to guest memory.
+    pub fn put<F: Field>(&self, va: u64, value: F::Host) -> Result<(), Errno> {
+        let m = self.process.abi.model();
+        let size = F::size(m);
+        let mut small = [0u8; 256];
+        if size <= small.len() {
+            F::put(&mut small[..size], value, m);
+            return self.put_bytes(va, &small[..size]);
+        }
+        let mut large = vec![0; size];
+        F::put(&mut large, value, m);
+        self.put_bytes(va, &large)
+    }
+    /// The same, unless the pointer is null.
+    pub fn put_opt<F: Field>(&self, va: u64, value: F::Host) -> Result<(), Errno> {
+        if va == 0 { Ok(()) } else { self.put::<F>(va, value) }
+    }
+    /// Address of element `index` of an array.
+    pub fn element<F: Field>(&self, va: u64, index: usize) -> u64 {
+        va.wrapping_add((index * F::size(self.process.abi.model())) as u64)
+    }
+    /// Reads `count` elements.
+    pub fn get_array<F: Field>(&self, va: u64, count: usize) -> Result<Vec<F::Host>, Errno> {
+        let m = self.process.abi.model();
+        let size = F::size(m);
+        let bytes = self.get_bytes(va, count.checked_mul(size).ok_or(EINVAL)?)?;
+        Ok(bytes.chunks_exact(size).map(|b| F::get(b, m)).collect())
+    }
+    /// Writes elements.
+    pub fn put_array<F: Field>(&self, va: u64, values: &[F::Host]) -> Result<(), Errno> {
+        let m = self.process.abi.model();
+        let size = F::size(m);
+        let mut bytes = vec![0; values.len() * size];
+        for (b, v) in bytes.chunks_exact_mut(size).zip(values) {
+            F::put(b, *v, m);
+        }
+        self.put_bytes(va, &bytes)
+    }
+    pub fn get_bytes(&self, va: u64, len: usize) -> Result<Vec<u8>, Errno> {
+        // A hostile length must not allocate before the memory is known to be there.
+        if len > 1 << 16 && !self.process.space.is_mapped(GuestVa(va), len as u64) {
+            return Err(EFAULT);
+        }
+        let mut bytes = vec![0; len];
+        self.process.space.copy_in(GuestVa(va), &mut bytes).map_err(|_| EFAULT)?;
+        Ok(bytes)
+    }
+    pub fn put_bytes(&self, va: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.process.space.copy_out(GuestVa(va), bytes).map_err(|_| EFAULT)
+    }
+
+    /// A path or other string, at most `PATH_MAX` bytes.
+    pub fn string(&self, va: u64) -> Result<CString, Errno> {
+        match self.process.space.read_cstr(GuestVa(va), PATH_MAX - 1) {
+            Ok(Some(s)) => CString::new(s).map_err(|_| EFAULT),
+            Ok(None) => Err(Errno(libc::ENAMETOOLONG)),
+            Err(_) => Err(EFAULT),
+        }
+    }
+    /// The same, or `None` for a null pointer.
+    pub fn string_opt(&self, va: u64) -> Result<Option<CString>, Errno> {
+        if va == 0 { Ok(None) } else { self.string(va).map(Some) }
+    }
+    /// A path that is looked up: through the sysroot, and past tulk's own `/proc` entries.
+    pub fn path(&self, dirfd: i32, va: u64, follow: bool) -> Result<CString, Errno> {
+        let path = self.string(va)?;
+        Ok(self.process.paths.lookup(self.process, dirfd, &path, follow).unwrap_or(path))
+    }
+}
+
+/// For calls that a handler always ends: EINTR whatever `SA_RESTART` says.
+pub fn no_restart(e: Errno) -> Errno {
+    if e == host::ERESTARTSYS { host::ERESTARTNOHAND } else { e }
+}

@@ -1,0 +1,198 @@
+//! Guest threads: each is a host thread with a vCPU of its own. The loop that serves it, its start and its end.
+
+use crate::abi::record::{Field, U32};
+use crate::host::signal::{self, Set};
+use crate::host::{self, spawn};
+use crate::process::Process;
+use crate::signals::{self, Interrupted};
+use crate::sys;
+use crate::syscall::clone::Vfork;
+use crate::syscall::futex::leave_robust_list;
+use crate::syscall::{self, Cx, Errno, Flow, Outcome, SysResult};
+use crate::thread_state::Thread;
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use tulk_base::state::CELL_TEMPS;
+use tulk_base::{GuestVa, Trap};
+use tulk_exec::{Exit, Vcpu};
+
+/// Stack of a host thread that runs a guest thread.
+const HOST_STACK: usize = 1 << 20;
+
+/// How a thread's loop ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Thread(i32),
+    Group(i32),
+}
+
+/// Runs guest code and serves what it asks for, until the thread or the process ends.
+pub fn run(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
+    signal::bind(&thread.signals.mailbox);
+    // Brings the host's mask in line, and takes what came before anyone listened.
+    signals::deliver(process, thread, &mut vcpu.state, None);
+    let end = serve(process, thread, vcpu);
+    signal::set_mask(!0);
+    signal::unbind();
+    end
+}
+
+fn serve(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
+    loop {
+        let mut interrupted = None;
+        match vcpu.run() {
+            Exit::Interrupted => {}
+            Exit::Trap(Trap::Syscall(_)) => {
+                match syscall::dispatch(process, thread, &mut vcpu.state) {
+                    Outcome::Continue => {}
+                    Outcome::Restart { always_eintr } => {
+                        interrupted = Some(Interrupted { always_eintr });
+                    }
+                    Outcome::ExitThread(code) => return End::Thread(code),
+                    Outcome::ExitGroup(code) => return End::Group(code),
+                    Outcome::Vfork => vfork(process, thread, vcpu),
+                }
+            }
+            Exit::Trap(Trap::Mem(fault))
+                if process.engine.isa.retry_fault(&mut vcpu.state, &fault) => {}
+            Exit::Trap(trap) => signals::force_trap(process, thread, &mut vcpu.state, trap),
+        }
+        if interrupted.is_some() || thread.interrupt.load(Ordering::SeqCst) != 0 {
+            signals::deliver(process, thread, &mut vcpu.state, interrupted);
+        }
+    }
+}
+
+/// Ends the process on behalf of the guest.
+pub fn exit_process(process: &Process, code: i32) -> ! {
+    process.at_exit();
+    host::exit_group(code)
+}
+
+/// What a `vfork` child changes in memory that it shares with its parent.
+struct Saved {
+    cells: Vec<u64>,
+    actions: [signals::Action; signals::SIGNALS as usize],
+    mask: Set,
+    alt: signals::AltStack,
+    clear_child_tid: u64,
+}
+
+fn vfork(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) {
+    let Some(request) = thread.vfork.take() else { return };
+    let saved = Saved {
+        cells: vcpu.state.cells[..CELL_TEMPS as usize].to_vec(),
+        actions: process.actions.snapshot(),
+        mask: thread.signals.mask,
+        alt: thread.signals.alt,
+        clear_child_tid: thread.clear_child_tid,
+    };
+    // Nothing may interrupt the parent between the child's end and the restoring.
+    let mask = signal::set_mask(!0);
+    let pid = spawn::vfork(request.flags, || child(process, thread, vcpu, &request, mask));
+    vcpu.state.cells[..CELL_TEMPS as usize].copy_from_slice(&saved.cells);
+    process.actions.restore(&saved.actions);
+    thread.signals.mask = saved.mask;
+    thread.signals.alt = saved.alt;
+    thread.signals.saved_mask = None;
+    thread.clear_child_tid = saved.clear_child_tid;
+    signal::bind(&thread.signals.mailbox);
+    let mut cx = Cx { process, thread, state: &mut vcpu.state, flow: Flow::Return };
+    let result = pid.and_then(|pid| request.finish(&mut cx, pid));
+    let result = result.map_err(|e| Errno(process.abi.errno(e.0)));
+    process.abi.set_result(&mut vcpu.state, result);
+    signal::set_mask(mask);
+}
+
+/// The child's life, on its own host stack, with the parent's vCPU.
+fn child(
+    process: &Arc<Process>,
+    thread: &mut Thread,
+    vcpu: &mut Vcpu,
+    request: &Vfork,
+    mask: Set,
+) -> Infallible {
+    let mut cx = Cx { process, thread, state: &mut vcpu.state, flow: Flow::Return };
+    request.become_child(&mut cx);
+    signal::set_mask(mask);
+    match serve(process, thread, vcpu) {
+        End::Thread(code) | End::Group(code) => host::exit_group(code),
+    }
+}
+
+/// What a new thread starts with; absent fields are its parent's.
+#[derive(Clone, Copy, Debug)]
+pub struct Spawn {
+    pub sp: Option<u64>,
+    pub tls: Option<u64>,
+    pub set_child_tid: Option<u64>,
+    pub set_parent_tid: Option<u64>,
+    /// 0 for none.
+    pub clear_child_tid: u64,
+}
+
+fn put_tid(process: &Process, at: Option<u64>, tid: u32) {
+    if let Some(at) = at {
+        let mut bytes = [0; 4];
+        U32::put(&mut bytes, tid, process.abi.model());
+        let _ = process.space.copy_out(GuestVa(at), &bytes);
+    }
+}
+
+/// Starts a thread that goes on where the calling one stands, with result 0; returns its tid.
+pub fn spawn(cx: &mut Cx<'_>, spawn: Spawn) -> SysResult {
+    let process = cx.process.clone();
+    let mask = cx.thread.signals.mask;
+    let cells = cx.state.cells[..CELL_TEMPS as usize].to_vec();
+    let (started, wait) = mpsc::sync_channel(1);
+    let body = move || {
+        let mut vcpu = process.engine.vcpu();
+        vcpu.state.cells[..CELL_TEMPS as usize].copy_from_slice(&cells);
+        drop(cells);
+        process.abi.start_clone(&mut vcpu.state, spawn.sp, spawn.tls);
+        let mut thread = Thread::new(mask);
+        thread.clear_child_tid = spawn.clear_child_tid;
+        let tid = sys!(SYS_gettid).unwrap_or(0) as u32;
+        put_tid(&process, spawn.set_parent_tid, tid);
+        put_tid(&process, spawn.set_child_tid, tid);
+        let _ = started.send(tid);
+        match run(&process, &mut thread, &mut vcpu) {
+            End::Group(code) => exit_process(&process, code),
+            End::Thread(_) => end(&process, &mut thread),
+        }
+    };
+    // The new thread begins with everything blocked, until its mailbox is there.
+    let old = signal::set_mask(!0);
+    let handle = std::thread::Builder::new().stack_size(HOST_STACK).spawn(body);
+    let result = match handle {
+        Ok(_) => wait.recv().map(u64::from).map_err(|_| Errno(libc::EAGAIN)),
+        Err(_) => Err(Errno(libc::EAGAIN)),
+    };
+    signal::set_mask(old);
+    result
+}
+
+/// What the kernel does for a thread that ends: its robust locks, and the word that `pthread_join` waits for.
+pub fn end(process: &Process, thread: &mut Thread) {
+    leave_robust_list(process, thread);
+    let at = thread.clear_child_tid;
+    if at != 0 && process.space.copy_out(GuestVa(at), &[0; 4]).is_ok() {
+        let word = host::Mem(process.space.host_ptr(process.space.untag(GuestVa(at))));
+        let _ = sys!(SYS_futex, word, libc::FUTEX_WAKE, 1, 0, 0, 0);
+    }
+}
+
+/// Runs the first thread of a process whose registers `vcpu` holds; ends the process, or this thread of it.
+pub fn run_first(process: &Arc<Process>, mut vcpu: Vcpu) -> ! {
+    signal::install_hook();
+    let mut thread = Thread::new(signal::current_mask());
+    match run(process, &mut thread, &mut vcpu) {
+        End::Group(code) => exit_process(process, code),
+        End::Thread(code) => {
+            end(process, &mut thread);
+            drop(vcpu);
+            host::exit_thread(code)
+        }
+    }
+}

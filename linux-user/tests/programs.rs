@@ -1,0 +1,120 @@
+//! C programs that check system calls, run natively and as guests: their outputs must be equal.
+//!
+//! They are built with the cross compilers that are installed (`aarch64-linux-gnu-gcc`); without one the guest is skipped
+//! and the test says so. This file runs itself again as the guest's process.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tulk_exec::Tier;
+use tulk_linux_user::{Options, run};
+
+const PROGRAMS: [&str; 4] = ["files", "memory", "network", "system"];
+const COMPILERS: [(&str, &str, &str); 1] =
+    [("aarch64", "aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu")];
+
+fn main() {
+    if let Some(program) = std::env::var_os("TULK_TEST_GUEST") {
+        guest(program);
+    }
+    let only = std::env::args().nth(1).filter(|a| !a.starts_with('-'));
+    let dir = std::env::temp_dir().join(format!("tulk-programs-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory for the tests");
+    let mut failures = 0;
+    for (guest, compiler, sysroot) in COMPILERS {
+        if Command::new(compiler).arg("--version").output().is_err() {
+            println!("{guest}: skipped, {compiler} is not installed");
+            continue;
+        }
+        for name in PROGRAMS.iter().filter(|p| only.as_ref().is_none_or(|o| *p == o)) {
+            let native = build("cc", name, &dir, "native", &[]);
+            let expected = output(Command::new(&native).args(ARGS), &dir, "native");
+            for (link, flags) in [("static", &["-static"][..]), ("dynamic", &[])] {
+                let program = build(compiler, name, &dir, &format!("{guest}-{link}"), flags);
+                for tier in ["interp", "mixed", "jit"] {
+                    let me = std::env::current_exe().expect("the path of this test");
+                    let mut command = Command::new(me);
+                    command.args(ARGS).env("TULK_TEST_GUEST", &program);
+                    command.env("TULK_TEST_TIER", tier).env("TULK_TEST_SYSROOT", sysroot);
+                    let got = output(&mut command, &dir, guest);
+                    let ok = compare(&expected, &got);
+                    println!("{guest} {name} {link} {tier}: {}", if ok { "ok" } else { "FAILED" });
+                    failures += !ok as u32;
+                }
+            }
+        }
+    }
+    let _ = fs::remove_dir_all(&dir);
+    if failures != 0 {
+        println!("{failures} failures");
+        std::process::exit(1);
+    }
+}
+
+const ARGS: [&str; 2] = ["first", "second argument"];
+
+/// Becomes the guest.
+fn guest(program: OsString) -> ! {
+    let mut options = Options::new(program);
+    options.args = std::env::args_os().skip(1).collect();
+    options.sysroot = std::env::var_os("TULK_TEST_SYSROOT").map(Into::into);
+    options.engine.tier = match std::env::var("TULK_TEST_TIER").as_deref() {
+        Ok("interp") => Tier::Interp,
+        Ok("jit") => Tier::Jit,
+        _ => Tier::Mixed,
+    };
+    options.engine.threshold = 2;
+    let error = run(options);
+    eprintln!("{error}");
+    std::process::exit(error.exit_code())
+}
+
+fn build(compiler: &str, name: &str, dir: &Path, kind: &str, flags: &[&str]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/c/{name}.c"));
+    let target = dir.join(format!("{name}-{kind}"));
+    let status = Command::new(compiler)
+        .args(["-O1", "-w", "-o"])
+        .arg(&target)
+        .arg(source)
+        .args(flags)
+        .arg("-lrt")
+        .status()
+        .expect("the compiler runs");
+    assert!(status.success(), "{compiler} {name}");
+    target
+}
+
+fn output(command: &mut Command, dir: &Path, kind: &str) -> Output {
+    let work = dir.join(format!("work-{kind}"));
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir_all(&work).expect("a working directory");
+    command.current_dir(&work).env("CHECK", "1").output().expect("the program runs")
+}
+
+/// Equal outputs and ends; prints what differs.
+fn compare(expected: &Output, got: &Output) -> bool {
+    let mut ok = expected.status == got.status;
+    if !ok {
+        println!("ended with {}, expected {}", got.status, expected.status);
+        print!("{}", String::from_utf8_lossy(&got.stderr));
+    }
+    let (want, have) =
+        (String::from_utf8_lossy(&expected.stdout), String::from_utf8_lossy(&got.stdout));
+    let mut lines = have.lines();
+    for line in want.lines() {
+        let other = lines.next();
+        if other != Some(line) {
+            println!("expected {line}\n     got {}", other.unwrap_or("nothing"));
+            ok = false;
+            if other.is_none() {
+                break;
+            }
+        }
+    }
+    for extra in lines {
+        println!("surplus {extra}");
+        ok = false;
+    }
+    ok
+}
