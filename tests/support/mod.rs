@@ -72,7 +72,8 @@ pub fn cache() -> PathBuf {
 
 /// The tulk under test: the release build where there is one (`./test` makes it), else the test profile's.
 pub fn tulk() -> PathBuf {
-    std::env::var_os("TULK").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tulk")), PathBuf::from)
+    std::env::var_os("TULK")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tulk")), PathBuf::from)
 }
 
 /// Says that a tool is not installed; fails where all tools are required.
@@ -84,7 +85,8 @@ pub fn missing(what: &str) {
 /// Builds `tests/guest/multiarch/PROGRAM.c`, statically linked; for the host when `guest` is `None`. The file name is
 /// the same for all so that a program may print its own.
 pub fn compile(guest: Option<Guest>, program: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guest/multiarch/{program}.c"));
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guest/multiarch/{program}.c"));
     let dir = cache().join("multiarch").join(guest.map_or("native", Guest::name));
     std::fs::create_dir_all(&dir).unwrap();
     let out = dir.join(program);
