@@ -457,9 +457,13 @@ fn programs_raise_the_same_flags() {
     ]
     .into_iter()
     .flat_map(|(op, ty, from, to)| {
-        [(op, ty, from, to, FpRule::Arm), (op, ty, from, to, FpRule::X86)]
+        [FpRule::Arm, FpRule::X86]
+            .map(|rule| [Shape::F32x4, Shape::F64x2].map(|s| (rule, s)))
+            .into_iter()
+            .flatten()
+            .map(move |(rule, shape)| (op, ty, from, to, rule, shape))
     })
-    .map(|(op, ty, from, to, rule)| {
+    .map(|(op, ty, from, to, rule, shape)| {
         let mut layout = RegLayout::new();
         let operands = ["a", "b", "c"].map(|name| layout.add(name, from, None));
         let result = layout.add("r", to, None);
@@ -469,7 +473,6 @@ fn programs_raise_the_same_flags() {
         for (arg, &slot) in args.iter_mut().zip(&operands).take(op.info().args.len()) {
             *arg = b.get(slot);
         }
-        let shape = Shape::F64x2;
         let v = b.emit(Inst { args, shape, ..Inst::new(op, ty) });
         b.set(result, v);
         b.exit(0);
@@ -482,13 +485,18 @@ fn programs_raise_the_same_flags() {
     .collect();
     let mut rng = Rng(4711);
     let mut state = CpuState::new();
-    for _ in 0..20_000 {
+    for _ in 0..10_000 {
         for (op, layout, program) in &cases {
-            let exp = if op.src_ty == Type::F32 { (8, 23) } else { (11, 52) };
+            let single =
+                op.src_ty == Type::F32 || op.src_ty == Type::V128 && op.shape == Shape::F32x4;
             let mut args = [0u128; 3];
             for (arg, slot) in args.iter_mut().zip(layout.slots()) {
                 for cell in slot.cell..slot.cell + slot.ty.cells() {
-                    state.set(cell, rng.operand(exp.0, exp.1));
+                    let mut x = rng.operand(11, 52);
+                    if single {
+                        x = rng.operand(8, 23) | 0x3f80_0000 << 32;
+                    }
+                    state.set(cell, x);
                 }
                 *arg = state.get128(slot.cell) & (u128::MAX >> (128 - slot.ty.bits()));
             }

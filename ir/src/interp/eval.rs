@@ -10,6 +10,7 @@ use crate::helper::FpEnv;
 use crate::op::Op;
 use crate::types::{FloatCc, FpRule, IntCc, MinKind, NzcvCond, Round, Shape, Type};
 use crate::unit::{Inst, Unit};
+use std::hint::black_box;
 
 /// A pure operation with everything but its operands: the fields of [`crate::Inst`] that such operations use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -426,8 +427,8 @@ pub fn eval(op: &EvalOp, args: [u128; 3], fp: &mut dyn FpEnv) -> u128 {
             float::lanes1::<F>(a, |x| float::sqrt::<F>(x, rule, fp))
         }),
         Op::Vfma => by_float_shape!(op.shape, F, float::vfma::<F>(a, b, c, rule, fp)),
-        Op::Vfneg => by_float_shape!(op.shape, F, float::lanes1::<F>(a, float::neg::<F>)),
-        Op::Vfabs => by_float_shape!(op.shape, F, float::lanes1::<F>(a, float::abs::<F>)),
+        Op::Vfneg => by_float_shape!(op.shape, F, float::vneg::<F>(a)),
+        Op::Vfabs => by_float_shape!(op.shape, F, float::vabs::<F>(a)),
         Op::Vfmin | Op::Vfmax => {
             let (max, kind) = (op.op == Op::Vfmax, op.min_kind());
             by_float_shape!(op.shape, F, {
@@ -463,10 +464,10 @@ pub fn eval(op: &EvalOp, args: [u128; 3], fp: &mut dyn FpEnv) -> u128 {
         }),
         Op::VfpromoteLo => {
             let low = u32::split(a);
-            u64::join(std::array::from_fn(|i| float::promote(low[i] as u64, rule, fp)))
+            u64::join(std::array::from_fn(|i| float::promote(black_box(low[i] as u64), rule, fp)))
         }
         Op::VfdemoteLo => {
-            let [x, y] = u64::split(a).map(|x| float::demote(x, rule, fp));
+            let [x, y] = u64::split(a).map(|x| float::demote(black_box(x), rule, fp));
             (x | y << 32) as u128
         }
 

@@ -12,7 +12,7 @@
 //!
 //! Not modelled in the software cases: x86 FTZ and DAZ (they cannot be asked for through [`FpEnv`]).
 
-use super::vector::{Lane, Pair, pair, whole};
+use super::vector::{Lane, Pair, pair, vsplat, whole};
 use crate::helper::FpEnv;
 use crate::types::{FloatCc, FpFlags, FpRule, MinKind, Round, nzcv};
 use std::cmp::Ordering;
@@ -132,7 +132,7 @@ macro_rules! arithmetic {
             if suspicious::<F>(r, rule, $tiny) { again::<F>(soft::$name::<F::Soft>, a, b, r, rule, fp) } else { r }
         }
 
-        /// The same on every lane.
+        /// The same on every lane. All lanes together make a whole vector instruction, see [`lanes1`].
         #[inline(always)]
         pub fn $vector<F: Float>(
             a: &Pair,
@@ -333,6 +333,15 @@ pub fn from_unsigned<F: Float>(a: u64, rule: FpRule, fp: &mut dyn FpEnv) -> u64 
     }
 }
 
+/// Sign bits of all lanes flipped.
+pub fn vneg<F: Float>(a: u128) -> u128 {
+    a ^ vsplat::<B<F>>(F::SIGN as u128)
+}
+/// Sign bits of all lanes cleared.
+pub fn vabs<F: Float>(a: u128) -> u128 {
+    a & !vsplat::<B<F>>(F::SIGN as u128)
+}
+
 #[inline(always)]
 pub fn promote(a: u64, rule: FpRule, fp: &mut dyn FpEnv) -> u64 {
     let r = f64::from(f32::of(a)).to_bits();
@@ -351,12 +360,13 @@ pub fn demote(a: u64, rule: FpRule, fp: &mut dyn FpEnv) -> u64 {
     r
 }
 
-/// Applies `f` to every lane.
+/// Applies `f` to every lane, one after the other: a compiler that joins two lanes of four into one vector instruction
+/// computes on garbage in the other two, and its exceptions show.
 #[inline(always)]
 pub fn lanes1<F: Float>(a: u128, mut f: impl FnMut(u64) -> u64) -> u128 {
     let mut x = B::<F>::split(a);
     for lane in x.as_mut() {
-        *lane = bits_of::<F>(f(to_u64(*lane)));
+        *lane = bits_of::<F>(f(black_box(to_u64(*lane))));
     }
     B::<F>::join(x)
 }
@@ -365,7 +375,7 @@ pub fn lanes1<F: Float>(a: u128, mut f: impl FnMut(u64) -> u64) -> u128 {
 pub fn lanes2<F: Float>(a: u128, b: u128, mut f: impl FnMut(u64, u64) -> u64) -> u128 {
     let mut x = B::<F>::split(a);
     for (lane, &y) in x.as_mut().iter_mut().zip(B::<F>::split(b).as_ref()) {
-        *lane = bits_of::<F>(f(to_u64(*lane), to_u64(y)));
+        *lane = bits_of::<F>(f(black_box(to_u64(*lane)), black_box(to_u64(y))));
     }
     B::<F>::join(x)
 }

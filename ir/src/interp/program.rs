@@ -38,7 +38,9 @@ enum Exits {
 /// `imm`, its high half in the other fields; a mark says that the steps from number `d` on, up to the next mark, belong
 /// to the guest instruction at `imm`.
 #[derive(Clone)]
+#[repr(C)]
 pub struct Program {
+    /// First, so that a struct around it can have this pointer in its own first cache line.
     pub(super) steps: Box<[Step]>,
     marks: u32,
     code: u32,
