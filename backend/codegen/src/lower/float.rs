@@ -511,12 +511,32 @@ impl Lower<'_> {
             let bits = self.iconst(format.int, bits);
             return self.bits(to, bits);
         }
+        let a = self.opaque(a);
         let r = self.int_to_float(to, inst.op == Op::StoF, a);
         if !exact {
             let nan = self.b.ins().fcmp(FloatCC::Unordered, r, r);
             self.pin(nan);
         }
         r
+    }
+
+    /// `a`, such that Cranelift cannot find out that it is a constant: an addition of 0 that also asks for the carry
+    /// is beyond its folding. Nothing when `a` comes from memory or another block anyway.
+    fn opaque(&mut self, a: ir::Value) -> ir::Value {
+        let dfg = &self.b.func.dfg;
+        let mut origin = dfg.resolve_aliases(a);
+        loop {
+            let ValueDef::Result(inst, _) = dfg.value_def(origin) else { return a };
+            match dfg.insts[inst].opcode() {
+                Opcode::Load => return a,
+                Opcode::Uextend | Opcode::Sextend | Opcode::Ireduce => {
+                    origin = dfg.resolve_aliases(dfg.inst_args(inst)[0]);
+                }
+                _ => break,
+            }
+        }
+        let zero = self.iconst(self.type_of(a), 0);
+        self.b.ins().uadd_overflow(a, zero).0
     }
 
     /// The value of a scalar integer constant, sign-extended.
