@@ -7,14 +7,13 @@
 use crate::code::Refused;
 use crate::engine::Engine;
 use crate::host::epoch::{Guard, Participant, lock};
-use crate::host::signals;
+use crate::host::{self, signals};
 use crate::lift::lift_unit;
 use crate::region;
 use crate::tb::{Tb, code};
 use crate::tuning;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::Instant;
 use tulk_codegen::{Compiler, MemoryModel, Options, RegionInput};
 use tulk_frontend::TbKey;
 use tulk_ir::passes::Passes;
@@ -218,7 +217,7 @@ impl RegionCompiler {
 
     /// Forms, compiles and publishes the region of `entry`.
     fn compile<'g>(&mut self, engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) {
-        let started = Instant::now();
+        let started = host::thread_cpu_ns();
         let mut next = request::NONE;
         let mut blocks = region::form(engine, entry, guard);
         // A region too large for the code generator is tried again with its entry alone.
@@ -242,8 +241,7 @@ impl RegionCompiler {
             }
         }
         entry.requested.store(next, Ordering::Relaxed);
-        let spent = started.elapsed().as_nanos() as u64;
-        engine.stats.compile_ns.fetch_add(spent, Ordering::Relaxed);
+        engine.stats.compile_ns.fetch_add(host::thread_cpu_ns() - started, Ordering::Relaxed);
     }
 
     fn try_compile(

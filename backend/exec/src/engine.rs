@@ -130,10 +130,9 @@ impl Engine {
             };
             let lifted = lifter.lift(self, key, limit).map(|mut tb| {
                 if mixed {
-                    tb.code = AtomicU64::new(code::CHECKED);
                     let mut bytes = vec![0; tb.len as usize].into_boxed_slice();
                     self.mem.fetch_code(key.pc, &mut bytes);
-                    tb.bytes = Some(bytes);
+                    tb.check(bytes);
                 }
                 tb
             });

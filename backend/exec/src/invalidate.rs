@@ -79,7 +79,7 @@ impl Engine {
 
     /// The bytes of a checked block are still what was lifted; else it is invalidated.
     pub(crate) fn still_matches(&self, tb: &Tb) -> bool {
-        let Some(bytes) = &tb.bytes else { return true };
+        let bytes = tb.bytes();
         let mut now = [0u8; 256];
         let same = bytes.chunks(now.len()).zip(0u64..).all(|(piece, n)| {
             let at = tb.key.pc.wrapping_add(n * now.len() as u64);
@@ -118,6 +118,6 @@ impl Engine {
     /// Clears all edges to invalid blocks.
     fn sweep(&self) {
         let index = lock(&self.index);
-        index.for_each(&self.epoch, |tb, guard| tb.edges.iter().for_each(|e| e.sweep(guard)));
+        index.for_each(&self.epoch, |tb, guard| tb.edges().for_each(|e| e.sweep(guard)));
     }
 }

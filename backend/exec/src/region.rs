@@ -49,8 +49,8 @@ pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g
             }
             blocks.push(tb);
             insns += tb.insns;
-            let total: u64 = tb.edges.iter().map(|e| e.count() as u64).sum();
-            for (edge, exit) in tb.edges.iter().zip(tb.program.exits()) {
+            let total: u64 = tb.edges().map(|e| e.count() as u64).sum();
+            for (edge, exit) in tb.edges().zip(tb.program.exits()) {
                 if edge.count() as u64 * 256 < total * tuning::COLD_SHARE as u64 {
                     continue;
                 }

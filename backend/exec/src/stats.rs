@@ -74,6 +74,7 @@ pub struct Stats {
     /// Compiled in vain: stale, or no room.
     pub regions_refused: u64,
     pub regions_evicted: u64,
+    /// Processor time of compiling, on whichever thread.
     pub compile_seconds: f64,
     /// Machine code ever produced, in bytes.
     pub code_bytes: u64,

@@ -17,24 +17,37 @@ pub mod code {
     pub const LAST: u64 = CHECKED;
 }
 
-/// See the module. Immutable but for the atomics; shared by all threads.
+/// See the module. Immutable but for the atomics; shared by all threads. What running it in tier 0 touches lies in
+/// its first cache line, because the blocks of a large program do not fit the caches otherwise.
+#[repr(C, align(64))]
 pub struct Tb {
-    pub key: TbKey,
-    /// Guest bytes covered.
-    pub len: u32,
-    pub insns: u32,
-    pub program: Program,
     /// How to run it, see [`code`]. The one word that publishes a region.
     pub code: AtomicU64,
     /// Tier-0 executions since the last decision about compiling.
     pub heat: AtomicU32,
     /// A compile job for this entry is queued or running.
     pub requested: AtomicU32,
-    /// One per direct exit, in the order of [`Program::exits`].
-    pub edges: Edges,
-    /// Guest code, for blocks on pages that are not watched any more.
-    pub bytes: Option<Box<[u8]>>,
+    /// The edges of nearly all blocks.
+    first_edges: [Edge; 2],
+    pub program: Program,
+    pub key: TbKey,
+    /// Guest bytes covered.
+    pub len: u32,
+    pub insns: u32,
+    rare: Option<Box<Rare>>,
 }
+
+/// What few blocks have.
+#[derive(Default)]
+struct Rare {
+    edges: Box<[Edge]>,
+    /// Guest code, for blocks on pages that are not watched any more.
+    bytes: Box<[u8]>,
+}
+
+const _: () = assert!(std::mem::offset_of!(Tb, program) == 48);
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Tb>() <= 192);
 
 /// A direct exit in tier 0; [`Program::exits`] says where to.
 #[derive(Default)]
@@ -45,32 +58,6 @@ pub struct Edge {
     count: AtomicU32,
 }
 
-/// The edges of a block: nearly all have at most two, which lie in the block itself.
-#[derive(Default)]
-pub struct Edges {
-    first: [Edge; 2],
-    more: Box<[Edge]>,
-}
-
-impl Edges {
-    fn new(n: usize) -> Edges {
-        let more = std::iter::repeat_with(Edge::default).take(n.saturating_sub(2)).collect();
-        Edges { first: Default::default(), more }
-    }
-    /// The edge of exit number `n`.
-    #[inline]
-    pub fn get(&self, n: usize) -> &Edge {
-        match self.first.get(n) {
-            Some(edge) => edge,
-            None => &self.more[n - 2],
-        }
-    }
-    /// All of them, perhaps followed by unused ones.
-    pub fn iter(&self) -> impl Iterator<Item = &Edge> {
-        self.first.iter().chain(&*self.more)
-    }
-}
-
 impl Edge {
     #[inline]
     pub fn count(&self) -> u32 {
@@ -79,6 +66,11 @@ impl Edge {
     #[inline]
     pub fn hit(&self) {
         self.count.store(self.count().wrapping_add(1), Ordering::Relaxed);
+    }
+    /// The target if it is known, valid or not.
+    #[inline]
+    pub fn known<'g>(&self, guard: &'g Guard<'_>) -> Option<&'g Tb> {
+        self.next.get(guard)
     }
     /// The target if it is known and still valid.
     #[inline]
@@ -99,18 +91,59 @@ impl Edge {
 
 impl Tb {
     pub fn new(key: TbKey, len: u32, insns: u32, program: Program) -> Tb {
-        let edges = Edges::new(program.exits().len());
+        let more = program.exits().len().saturating_sub(2);
+        let rare = (more > 0).then(|| {
+            let edges = std::iter::repeat_with(Edge::default).take(more).collect();
+            Box::new(Rare { edges, ..Rare::default() })
+        });
         Tb {
-            key,
-            len,
-            insns,
-            program,
             code: AtomicU64::new(code::INTERPRET),
             heat: AtomicU32::new(0),
             requested: AtomicU32::new(0),
-            edges,
-            bytes: None,
+            first_edges: Default::default(),
+            program,
+            key,
+            len,
+            insns,
+            rare,
         }
+    }
+
+    /// Makes it a block that is compared with `bytes` before each run.
+    pub fn check(&mut self, bytes: Box<[u8]>) {
+        self.code = AtomicU64::new(code::CHECKED);
+        self.rare.get_or_insert_default().bytes = bytes;
+    }
+
+    /// The guest code of a checked block.
+    pub fn bytes(&self) -> &[u8] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.bytes)
+    }
+
+    /// The edge of direct exit number `n`, as [`Program::exits`] counts.
+    #[inline]
+    pub fn edge(&self, n: usize) -> &Edge {
+        match self.first_edges.get(n) {
+            Some(edge) => edge,
+            None => self.many_edges(n - 2),
+        }
+    }
+
+    /// Starts to load the blocks that probably follow.
+    #[inline]
+    pub fn prefetch_next(&self) {
+        self.first_edges.iter().for_each(|edge| edge.next.prefetch());
+    }
+
+    #[cold]
+    fn many_edges(&self, n: usize) -> &Edge {
+        &self.rare.as_ref().expect("a block with more than two exits").edges[n]
+    }
+
+    /// All edges, perhaps followed by unused ones.
+    pub fn edges(&self) -> impl Iterator<Item = &Edge> {
+        let more = self.rare.as_ref().map_or(&[][..], |rare| &rare.edges);
+        self.first_edges.iter().chain(more)
     }
 
     #[inline]

@@ -24,7 +24,7 @@ use tulk_base::state::{CELL_GUEST, CELL_PC, CELL_TEMPS};
 use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
 use tulk_codegen::abi::{self, JumpEntry, Reason, word};
 use tulk_frontend::TbKey;
-use tulk_ir::interp::{self, Outcome};
+use tulk_ir::interp::{self, Chain, Outcome, Program};
 use tulk_ir::{ExitKind, HelperDef};
 
 /// Why [`Vcpu::run`] returned.
@@ -56,6 +56,56 @@ pub(crate) struct Cached {
     pc: u64,
     flags: u64,
     tb: Shared<Tb>,
+}
+
+/// The short way from block to block in tier 0: inside the interpreter's loop, as long as the next block is known and
+/// nothing else is to be done.
+struct Way<'a, 'g> {
+    /// The block that runs.
+    tb: &'g Tb,
+    guard: &'g Guard<'g>,
+    cache: &'a [Cached],
+    threshold: u32,
+    /// How many ran.
+    blocks: u64,
+    cache_hits: u64,
+}
+
+impl<'g> Way<'_, 'g> {
+    #[inline(always)]
+    fn go(&mut self, to: &'g Tb, state: &CpuState) -> Option<&'g Program> {
+        let heat = to.heat.load(Ordering::Relaxed).wrapping_add(1);
+        let plain = to.code.load(Ordering::Acquire) == code::INTERPRET && heat < self.threshold;
+        if !plain || state.exit_request.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        to.heat.store(heat, Ordering::Relaxed);
+        to.prefetch_next();
+        self.tb = to;
+        self.blocks += 1;
+        Some(&to.program)
+    }
+}
+
+impl<'g> Chain<'g> for Way<'_, 'g> {
+    #[inline(always)]
+    fn direct(&mut self, exit: u32, state: &CpuState) -> Option<&'g Program> {
+        let edge = self.tb.edge(exit as usize);
+        let next = self.go(edge.known(self.guard)?, state)?;
+        edge.hit();
+        Some(next)
+    }
+    #[inline(always)]
+    fn indirect(&mut self, pc: u64, state: &CpuState) -> Option<&'g Program> {
+        let key = TbKey { pc: GuestVa(pc), flags: self.tb.key.flags };
+        let cached = &self.cache[cache_index(key)];
+        if cached.pc != pc || cached.flags != key.flags {
+            return None;
+        }
+        let next = self.go(cached.tb.get(self.guard)?, state)?;
+        self.cache_hits += 1;
+        Some(next)
+    }
 }
 
 /// How the dispatcher goes on.
@@ -185,7 +235,7 @@ impl Vcpu {
                     }
                     Next::Leave(trap) => return Exit::Trap(trap),
                 };
-                // The short way, along edges that are known.
+                // From one that was found to the next.
                 loop {
                     if self.state.exit_request.load(Ordering::Relaxed) != 0 {
                         self.state.set_pc(tb.key.pc.0);
@@ -213,12 +263,23 @@ impl Vcpu {
                     if log_exec {
                         engine.log.exec(tb.key);
                     }
-                    self.counts.blocks_interpreted += 1;
+                    let mut way = Way {
+                        tb,
+                        guard: &guard,
+                        cache: &self.cache,
+                        threshold: if log_exec { 0 } else { threshold },
+                        blocks: 1,
+                        cache_hits: 0,
+                    };
+                    let (state, env) = (&mut *self.state, &mut *self.env);
                     let outcome =
-                        interp::run(&tb.program, &mut self.state, self.helpers, &mut *self.env);
+                        interp::run_chained(&tb.program, state, self.helpers, env, &mut way);
+                    tb = way.tb;
+                    self.counts.blocks_interpreted += way.blocks;
+                    self.counts.cache_hits += way.cache_hits;
                     next = match outcome {
                         Outcome::Direct(n) => {
-                            let edge = tb.edges.get(n as usize);
+                            let edge = tb.edge(n as usize);
                             edge.hit();
                             if let Some(to) = edge.target(&guard) {
                                 tb = to;

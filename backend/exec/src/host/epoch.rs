@@ -166,6 +166,11 @@ impl<T> Shared<T> {
         let pointer = target.map_or(std::ptr::null_mut(), |t| std::ptr::from_ref(t).cast_mut());
         self.0.store(pointer, Ordering::Release);
     }
+    /// Starts to load the object's first cache line.
+    #[inline]
+    pub fn prefetch(&self) {
+        super::prefetch(self.0.load(Ordering::Relaxed));
+    }
     #[inline]
     pub fn is(&self, target: &T) -> bool {
         std::ptr::eq(self.0.load(Ordering::Relaxed), target)

@@ -8,7 +8,7 @@ pub mod signals;
 mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{HostFp, enter, eval_thunk, fault_frame, helper_thunk, ticks};
+pub(crate) use x86_64::{HostFp, enter, eval_thunk, fault_frame, helper_thunk, prefetch, ticks};
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!(
@@ -39,12 +39,21 @@ pub(crate) fn zeroed_slice<T: Zeroed>(n: usize) -> Box<[T]> {
     unsafe { Box::new_zeroed_slice(n).assume_init() }
 }
 
-/// Nanoseconds of the host's monotonic clock.
-pub(crate) fn monotonic_ns() -> u64 {
+fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: fills a local.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    unsafe { libc::clock_gettime(clock, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Nanoseconds of the host's monotonic clock.
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Processor time that this thread has used, in nanoseconds.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// The kernel's number of this thread.
