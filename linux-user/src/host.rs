@@ -321,13 +321,21 @@ pub fn exit_group(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Ends the process by a signal, so that its parent sees what killed the guest.
-pub fn die_by_signal(signal: i32) -> ! {
-    // SAFETY: the default action is restored and the signal unblocked and raised; all arguments are live values.
+/// Gives a signal its default action.
+pub fn default_signal(signal: i32) {
+    // SAFETY: no handler of ours is lost; the arguments are live values.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(signal, &action, std::ptr::null_mut());
+    }
+}
+
+/// Ends the process by a signal, so that its parent sees what killed the guest.
+pub fn die_by_signal(signal: i32) -> ! {
+    default_signal(signal);
+    // SAFETY: the signal is unblocked and raised; all arguments are live values.
+    unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigaddset(&mut set, signal);
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());

@@ -97,6 +97,8 @@ impl Options {
 /// Runs a program to its end: the process ends as the guest's does. Returns only when the program cannot be
 /// started.
 pub fn run(options: Options) -> LaunchError {
+    // Rust's runtime ignores SIGPIPE; programs start with the default.
+    host::default_signal(libc::SIGPIPE);
     match prepare(options) {
         Ok((process, vcpu)) => thread::run_first(&process, vcpu),
         Err(e) => e,

@@ -12,8 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tulk_softmmu::Errno;
 
-/// Trees that always are the host's.
-const HOST_TREES: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Trees that always are the host's: what the kernel makes, and where programs keep their own files (which they
+/// write to the host's tree and must find again).
+const HOST_TREES: [&str; 8] =
+    ["/proc", "/sys", "/dev", "/tmp", "/var/tmp", "/run", "/home", "/root"];
 
 /// See the module.
 pub struct Paths {

@@ -3,14 +3,17 @@
 //! They are built with the cross compilers that are installed (`aarch64-linux-gnu-gcc`); without one the guest is skipped
 //! and the test says so. This file runs itself again as the guest's process.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tulk_exec::Tier;
+use tulk_linux_user::abi::GUESTS;
+use tulk_linux_user::syscall::Handler;
 use tulk_linux_user::{Options, run};
 
-const PROGRAMS: [&str; 4] = ["files", "memory", "network", "system"];
+const PROGRAMS: [&str; 5] = ["files", "memory", "network", "rest", "system"];
 const COMPILERS: [(&str, &str, &str); 1] =
     [("aarch64", "aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu")];
 
@@ -23,6 +26,7 @@ fn main() {
     fs::create_dir_all(&dir).expect("a directory for the tests");
     let mut failures = 0;
     for (guest, compiler, sysroot) in COMPILERS {
+        let mut called = BTreeSet::new();
         if Command::new(compiler).arg("--version").output().is_err() {
             println!("{guest}: skipped, {compiler} is not installed");
             continue;
@@ -37,12 +41,20 @@ fn main() {
                     let mut command = Command::new(me);
                     command.args(ARGS).env("TULK_TEST_GUEST", &program);
                     command.env("TULK_TEST_TIER", tier).env("TULK_TEST_SYSROOT", sysroot);
-                    let got = output(&mut command, &dir, guest);
+                    if (link, tier) == ("static", "interp") {
+                        command.env("TULK_TEST_STRACE", "1");
+                    }
+                    let mut got = output(&mut command, &dir, guest);
+                    called.extend(calls(&got.stderr));
+                    got.stderr.clear();
                     let ok = compare(&expected, &got);
                     println!("{guest} {name} {link} {tier}: {}", if ok { "ok" } else { "FAILED" });
                     failures += !ok as u32;
                 }
             }
+        }
+        if only.is_none() {
+            failures += !coverage(guest, &called) as u32;
         }
     }
     let _ = fs::remove_dir_all(&dir);
@@ -53,6 +65,42 @@ fn main() {
 }
 
 const ARGS: [&str; 2] = ["first", "second argument"];
+
+/// Names of the system calls that a --strace log shows.
+fn calls(log: &[u8]) -> Vec<String> {
+    let name = |line: &str| {
+        let name = line.split_whitespace().nth(1)?.split_once('(')?.0;
+        Some(name.to_string())
+    };
+    String::from_utf8_lossy(log).lines().filter_map(name).collect()
+}
+
+/// Compares the calls that the programs make with the table: what is implemented and never called must stand in
+/// `untested/<guest>.txt`, and what stands there must be untested. The list only shrinks.
+fn coverage(guest: &str, called: &BTreeSet<String>) -> bool {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/untested/{guest}.txt"));
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let listed: BTreeSet<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
+    let abi = GUESTS.iter().find(|g| g.name() == guest).expect("a guest of that name");
+    let mut ok = true;
+    for row in abi.table() {
+        let served = !matches!(row.handler, Handler::Missing | Handler::Declined);
+        let tested = called.contains(row.name);
+        if served && !tested && !listed.contains(row.name) {
+            println!(
+                "{guest}: {} is implemented, not tested, and not in {}",
+                row.name,
+                path.display()
+            );
+            ok = false;
+        }
+        if (tested || !served) && listed.contains(row.name) {
+            println!("{guest}: {} no longer belongs in {}", row.name, path.display());
+            ok = false;
+        }
+    }
+    ok
+}
 
 /// Becomes the guest.
 fn guest(program: OsString) -> ! {
@@ -65,6 +113,7 @@ fn guest(program: OsString) -> ! {
         _ => Tier::Mixed,
     };
     options.engine.threshold = 2;
+    options.strace = std::env::var_os("TULK_TEST_STRACE").is_some();
     let error = run(options);
     eprintln!("{error}");
     std::process::exit(error.exit_code())
@@ -97,7 +146,6 @@ fn compare(expected: &Output, got: &Output) -> bool {
     let mut ok = expected.status == got.status;
     if !ok {
         println!("ended with {}, expected {}", got.status, expected.status);
-        print!("{}", String::from_utf8_lossy(&got.stderr));
     }
     let (want, have) =
         (String::from_utf8_lossy(&expected.stdout), String::from_utf8_lossy(&got.stdout));
