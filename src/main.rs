@@ -21,7 +21,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a Linux program built for another processor.
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Run the built-in demonstration programs of every guest.
     Demo,
 }
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Demo => demo::demo(),
     };
     result.unwrap_or_else(|error| {
