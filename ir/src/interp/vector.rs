@@ -6,6 +6,7 @@
 use super::int::Int;
 use crate::op::Op;
 use crate::types::{IntCc, Shape};
+use std::hint::black_box;
 
 /// A vector as it lies in the CPU state: two cells, low first.
 pub type Pair = [u64; 2];
@@ -102,6 +103,13 @@ fn map2<T: Lane>(a: &Pair, b: &Pair, out: &mut Pair, f: impl Fn(T, T) -> T) {
     }
 }
 
+/// A shift amount that the compiler must not join with other lanes': where the host has no shift by lanes it makes one from
+/// float conversions, which would raise the guest's float flags.
+#[inline(always)]
+fn alone<T: Int>(amount: T) -> T {
+    black_box(amount)
+}
+
 /// All ones or zero.
 #[inline(always)]
 fn truth<T: Int>(holds: bool) -> T {
@@ -155,9 +163,9 @@ lanewise! {
     VmaxS |x, y| x.max_s(y);
     VmaxU |x, y| x.max_u(y);
     VavgU |x, y| x.or(y).sub(x.xor(y).shr_u(T::of(1)));
-    VshlV |x, n| if n.to64() < T::BITS as u64 { x.shl(n) } else { T::of(0) };
-    VshrUV |x, n| if n.to64() < T::BITS as u64 { x.shr_u(n) } else { T::of(0) };
-    VshrSV |x, n| x.shr_s(n.min_u(T::of(T::BITS as u128 - 1)));
+    VshlV |x, n| if n.to64() < T::BITS as u64 { x.shl(alone(n)) } else { T::of(0) };
+    VshrUV |x, n| if n.to64() < T::BITS as u64 { x.shr_u(alone(n)) } else { T::of(0) };
+    VshrSV |x, n| x.shr_s(alone(n.min_u(T::of(T::BITS as u128 - 1))));
 }
 
 lanewise! {
