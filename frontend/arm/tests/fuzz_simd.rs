@@ -2,11 +2,8 @@
 
 mod support;
 
-use std::process::Command;
-use std::sync::OnceLock;
-use support::compare::{Plan, fuzz, oracle};
+use support::compare::{Plan, fuzz, is_wrong_here};
 use support::host_float;
-use tulk_arm::a64::Feature;
 use tulk_arm::a64::decode::Row;
 
 fn is_fp(row: &Row) -> bool {
@@ -15,27 +12,6 @@ fn is_fp(row: &Row) -> bool {
 }
 fn is_simd(row: &Row) -> bool {
     row.class.starts_with("Advanced SIMD") && !is_wrong_here(row)
-}
-
-/// Instructions that QEMU before 10 (seen in 7.2) gets wrong:
-/// - FCVTZS Hd, Hn, #fbits leaves the sign extended above bit 15; the rest of the register is zero
-///   (Arm ARM C1.2.5).
-/// - FJCVTZS of a denormal in flush-to-zero mode sets Z; only an exact conversion does (FPToFixedJS).
-fn is_wrong_here(row: &Row) -> bool {
-    let half_fixed = row.class == "Advanced SIMD scalar shift by immediate"
-        && row.name == "fcvtzs_fixed"
-        && row.feature == Feature::Fp16;
-    (half_fixed || row.name == "fjcvtzs") && oracle_is_old()
-}
-
-fn oracle_is_old() -> bool {
-    static OLD: OnceLock<bool> = OnceLock::new();
-    *OLD.get_or_init(|| {
-        let version = oracle().and_then(|name| Command::new(name).arg("-version").output().ok());
-        let text = version.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
-        let number = text.as_deref().and_then(|t| t.split("version ").nth(1)?.split('.').next());
-        number.and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n < 10)
-    })
 }
 
 fn is_crypto(row: &Row) -> bool {
