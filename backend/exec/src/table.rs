@@ -294,6 +294,7 @@ mod tests {
     use super::*;
     use crate::tb::code;
     use std::collections::BTreeMap;
+    use std::collections::btree_map::Entry;
     use tulk_ir::interp::Program;
     use tulk_ir::{Builder, FpRule, RegLayout, Unit};
 
@@ -325,12 +326,12 @@ mod tests {
             if random(3) < 2 {
                 let (pc, flags) = (random(1 << 14) * 4, random(2));
                 let len = 4 + 4 * random(20) as u32;
-                if !model.contains_key(&(pc, flags)) {
+                if let Entry::Vacant(slot) = model.entry((pc, flags)) {
                     let tb = block(pc, len, flags);
                     tb.pages().for_each(|p| code_pages.add(p));
                     let tb = index.insert(tb, &table, &epoch, &guard);
                     assert_eq!(tb.key, TbKey { pc: GuestVa(pc), flags });
-                    model.insert((pc, flags), len);
+                    slot.insert(len);
                 }
             } else {
                 let start = random(1 << 16);
