@@ -1,6 +1,8 @@
 //! What the integration tests share: guests, compilers, running tulk.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod sandbox;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -106,7 +108,8 @@ pub fn compile(guest: Option<Guest>, program: &str) -> PathBuf {
     out
 }
 
-fn finish(mut command: Command) -> Run {
+/// Runs a command to its end.
+pub fn finish(mut command: Command) -> Run {
     use std::os::unix::process::ExitStatusExt;
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let status = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
@@ -123,4 +126,13 @@ pub fn run_tulk<S: AsRef<OsStr>>(tier: Tier, options: &[&str], command: &[S]) ->
     run.args(["--signal=KILL", "300"]).arg(tulk()).arg("run");
     run.args(tier.options()).args(options).args(command);
     finish(run)
+}
+
+/// The first line in which two outputs differ.
+pub fn first_difference(got: &str, expected: &str) -> String {
+    let mut lines = got.lines().zip(expected.lines()).enumerate();
+    match lines.find(|(_, (g, e))| g != e) {
+        Some((n, (g, e))) => format!("line {} is\n  {g}\ninstead of\n  {e}", n + 1),
+        None => format!("{} bytes of output, expected {}", got.len(), expected.len()),
+    }
 }
