@@ -43,9 +43,10 @@ pub const OFFSET_ENGINE: i32 = 8;
 /// Byte offset of `cells[0]`.
 pub const OFFSET_CELLS: i32 = 8 + 8 * ENGINE_WORDS as i32;
 
-/// See the module. Half a megabyte of zeroed memory of which only the touched pages cost anything.
+/// See the module. Half a megabyte of zeroed memory of which only the touched pages cost anything: an alignment above
+/// the allocator's own would make the standard library write all the zeros.
 #[derive(FromZeros)]
-#[repr(C, align(64))]
+#[repr(C, align(16))]
 pub struct CpuState {
     /// Non-zero asks the guest thread to leave guest code at the next poll. Other threads and signal
     /// handlers set it.
