@@ -176,6 +176,9 @@ pub struct Env {
     pub nan_rule: NanRule,
     /// Applies to arithmetic with [`F80`](crate::F80) results only.
     pub precision: Precision,
+    /// Overflow and underflow exceptions that are unmasked: such results of format [`F80`](crate::F80) get an exponent
+    /// that is 24576 smaller or larger instead of becoming infinite or denormal (Intel SDM vol. 1, 8.5.4 and 8.5.5).
+    pub wraps: Flags,
 }
 
 impl Env {
@@ -197,6 +200,7 @@ impl Env {
             default_nan: false,
             nan_rule,
             precision: Precision::Extended,
+            wraps: Flags::NONE,
         }
     }
 

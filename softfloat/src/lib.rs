@@ -7,8 +7,7 @@
 //! makes the number. What IEEE 754 leaves to the processor is data in `Env`.
 //!
 //! Not modelled: Arm's FEAT_AFP (FPCR.AH, FIZ, NEP) and FPCR.EBF; the non-fused reciprocal steps of A32 (compose them
-//! from `mul`, `sub` and `scalbn`); PowerPC's estimates, which are each processor's own; SPARC's non-standard mode; the
-//! wrapped results that unmasked x87 overflow and underflow deliver (the flags needed to notice them are there).
+//! from `mul`, `sub` and `scalbn`); PowerPC's estimates, which are each processor's own; SPARC's non-standard mode.
 //!
 //! Judges: the host's SSE and x87 units (`tests/host.rs`, `tests/x87.rs`), `rustc_apfloat` for binary128
 //! (`tests/quad.rs`), an AArch64 program under `qemu-aarch64` (`tests/arm.rs`), and the manuals' tables for the rest

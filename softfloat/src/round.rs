@@ -91,6 +91,9 @@ fn round_finite<F: Format>(
             || cut(mode, sign, sig, shift).kept < carried;
         if tiny {
             env.raise(Flags::TINY);
+            if F::EXPLICIT && env.wraps.contains(Flags::UNDERFLOW) {
+                return wrapped::<F>(env, value, precision, WRAP);
+            }
             if flush {
                 env.raise(match env.tininess {
                     Tininess::BeforeRounding => Flags::UNDERFLOW,
@@ -108,6 +111,9 @@ fn round_finite<F: Format>(
         exp += 1;
     }
     if exp >= F::EXP_MAX + i32::from(!F::SPECIALS) {
+        if F::EXPLICIT && env.wraps.contains(Flags::OVERFLOW) {
+            return wrapped::<F>(env, value, precision, -WRAP);
+        }
         return overflow::<F>(env, sign, precision);
     }
     if inexact {
@@ -125,6 +131,31 @@ fn round_finite<F: Format>(
     }
     let frac = if F::EXPLICIT { kept << (F::PREC - precision) } else { kept & !integer_bit };
     F::join(sign, exp, frac)
+}
+
+/// What an unmasked overflow or underflow exception adds to the exponent.
+const WRAP: i32 = 24576;
+
+/// The result that an unmasked overflow or underflow exception delivers. Only x87 FSCALE can leave the range even so;
+/// then it is an infinity or zero.
+#[cold]
+fn wrapped<F: Format>(
+    env: &mut Env,
+    value: Unpacked<F::Sig>,
+    precision: u32,
+    bias: i32,
+) -> F::Bits {
+    env.raise(if bias < 0 { Flags::OVERFLOW } else { Flags::UNDERFLOW });
+    let exp = value.exp + bias;
+    if exp + F::BIAS <= 0 || exp + F::BIAS >= F::EXP_MAX {
+        env.raise(Flags::INEXACT);
+        if bias > 0 {
+            return zero::<F>(value.sign);
+        }
+        env.raise(Flags::ROUNDED_UP);
+        return infinity::<F>(value.sign);
+    }
+    round_finite::<F>(env, Unpacked { exp, ..value }, precision, false)
 }
 
 #[cold]
