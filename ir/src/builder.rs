@@ -412,7 +412,7 @@ impl<'a> Builder<'a> {
         vfsqrt Vfsqrt, vfneg Vfneg, vfabs Vfabs, vsto_f VstoF, vuto_f VutoF);
     shaped2!(vadd Vadd, vsub Vsub, vmul Vmul, vadd_sat_s VaddSatS, vadd_sat_u VaddSatU, vsub_sat_s VsubSatS,
         vsub_sat_u VsubSatU, vmin_s VminS, vmin_u VminU, vmax_s VmaxS, vmax_u VmaxU, vavg_u VavgU, vshl_v VshlV,
-        vshr_u_v VshrUV, vshr_s_v VshrSV, vnarrow Vnarrow, vnarrow_sat_s VnarrowSatS, vnarrow_sat_su VnarrowSatSU,
+        vshr_u_v VshrUV, vshr_s_v VshrSV, vshl_by VshlBy, vshr_u_by VshrUBy, vshr_s_by VshrSBy, vnarrow Vnarrow, vnarrow_sat_s VnarrowSatS, vnarrow_sat_su VnarrowSatSU,
         vnarrow_sat_u VnarrowSatU, vmul_widen_lo_s VmulWidenLoS, vmul_widen_lo_u VmulWidenLoU,
         vmul_widen_hi_s VmulWidenHiS, vmul_widen_hi_u VmulWidenHiU, vadd_pairs VaddPairs,
         vmadd_pairs_s VmaddPairsS, vfadd Vfadd, vfsub Vfsub, vfmul Vfmul, vfdiv Vfdiv);
@@ -501,6 +501,12 @@ impl<'a> Builder<'a> {
         let ty = self.helpers[helper as usize].ret.unwrap_or(Type::I64);
         self.emit(Inst { imm, imm2: helper, args: all, ..Inst::new(Op::Call, ty) })
     }
+    /// The current guest instruction has done nothing, so far, that cannot be repeated. Behind one that has, a lifter
+    /// must forget what it remembers of slots: there the interpreter may take over.
+    pub fn repeatable(&self) -> bool {
+        let mut own = self.unit.insts.iter().rev().take_while(|inst| inst.op != Op::Insn);
+        own.all(|inst| inst.repeatable(self.helpers))
+    }
     /// Starts the guest instruction at `pc`.
     pub fn insn(&mut self, pc: u64, len: u32) {
         self.unit.guest_insns += 1;
@@ -532,15 +538,26 @@ impl<'a> Builder<'a> {
     }
     /// Leaves to the constant `pc`.
     pub fn exit(&mut self, pc: u64) {
-        self.emit(Inst { imm: pc as i64, ..Inst::new(Op::ExitDirect, Type::I64) });
+        self.exit_with_flags(ExitKind::Jump, pc, None, None);
     }
     /// Leaves to the constant `pc` as a call that returns to `ret`.
     pub fn exit_call(&mut self, pc: u64, ret: u64) {
-        let ret = self.iconst(Type::I64, ret as i64);
+        self.exit_with_flags(ExitKind::Call, pc, Some(ret), None);
+    }
+    /// Leaves to the constant `pc`. `ret` for calls; `flags` when the key flags change.
+    pub fn exit_with_flags(
+        &mut self,
+        kind: ExitKind,
+        pc: u64,
+        ret: Option<u64>,
+        flags: Option<u64>,
+    ) {
+        let [ret, flags] =
+            [ret, flags].map(|c| c.map_or(Value::NONE, |c| self.iconst(Type::I64, c as i64)));
         self.emit(Inst {
-            aux: ExitKind::Call as u8,
+            aux: kind as u8,
             imm: pc as i64,
-            args: [ret, Value::NONE, Value::NONE],
+            args: [ret, flags, Value::NONE],
             ..Inst::new(Op::ExitDirect, Type::I64)
         });
     }

@@ -80,7 +80,8 @@ impl Runner for Interpreter {
         match interp::run(&program, state, HELPERS, env) {
             interp::Outcome::Direct(n) => {
                 let exit = program.exits()[n as usize];
-                Outcome::Exit { pc: exit.pc, flags: None, hint: Some((exit.kind, exit.ret)) }
+                let flags = (exit.flags != unit.flags).then_some(exit.flags);
+                Outcome::Exit { pc: exit.pc, flags, hint: Some((exit.kind, exit.return_pc())) }
             }
             interp::Outcome::Indirect { kind, pc, ret, flags, .. } => {
                 Outcome::Exit { pc, flags, hint: Some((kind, ret)) }

@@ -32,6 +32,8 @@ pub struct SlotDef {
     pub cell: u16,
     /// gdb's register number, if gdb shows it.
     pub gdb: Option<u16>,
+    /// Lifted code may depend on its value without a `get`, see [`RegLayout::imply`].
+    pub implied: bool,
 }
 
 /// All registers of a guest. Slots never overlap. The pc is not a slot: it is cell 0.
@@ -54,8 +56,15 @@ impl RegLayout {
         let cell = self.next_cell.next_multiple_of(ty.cells());
         self.next_cell = cell + ty.cells();
         assert!(self.next_cell <= CELL_TEMPS, "guest register layout is full");
-        self.slots.push(SlotDef { name: name.into(), ty, cell, gdb });
+        self.slots.push(SlotDef { name: name.into(), ty, cell, gdb, implied: false });
         Slot(self.slots.len() as u16 - 1)
+    }
+
+    /// Marks slots on whose values lifted code may depend without a `get`: what makes up the translation key, and what
+    /// the lifter remembers from one instruction to a later one as a constant. Wherever execution may be taken up again they
+    /// are stored.
+    pub fn imply(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        slots.into_iter().for_each(|slot| self.slots[slot.0 as usize].implied = true);
     }
 
     pub fn slots(&self) -> &[SlotDef] {

@@ -322,6 +322,9 @@ ops! {
     VshlV "vshl_v" V128 (Own, Own) -> Own, None, None, true, [] "Shift each lane left by the unsigned lane of `b`; 0 when that is at least the width.";
     VshrUV "vshr_u_v" V128 (Own, Own) -> Own, None, None, true, [] "Logical shift right per lane; 0 when the amount is at least the width.";
     VshrSV "vshr_s_v" V128 (Own, Own) -> Own, None, None, true, [] "Arithmetic shift right per lane; the sign when the amount is at least the width.";
+    VshlBy "vshl_by" V128 (Own, I64) -> Own, None, None, true, [] "Shift every lane left by the unsigned `b`; 0 when that is at least the width.";
+    VshrUBy "vshr_u_by" V128 (Own, I64) -> Own, None, None, true, [] "Logical shift right of every lane by `b`; 0 when that is at least the width.";
+    VshrSBy "vshr_s_by" V128 (Own, I64) -> Own, None, None, true, [] "Arithmetic shift right of every lane by `b`; the sign when that is at least the width.";
     VwidenLoS "vwiden_lo_s" V128 (Own) -> Own, None, None, true, [] "The low half's lanes (`shape` is the source's) sign-extended to twice the width.";
     VwidenLoU "vwiden_lo_u" V128 (Own) -> Own, None, None, true, [] "The low half's lanes zero-extended.";
     VwidenHiS "vwiden_hi_s" V128 (Own) -> Own, None, None, true, [] "The high half's lanes sign-extended.";
@@ -366,7 +369,7 @@ ops! {
     Insn "insn" Unused () -> None, None, Insn, false, [KEEP] "A guest instruction starts: faults from here on belong to it.";
     Jump "jump" Unused () -> None, None, Block, false, [END] "To a later block of the unit.";
     Brif "brif" Unused (Bool) -> None, None, Blocks, false, [END] "To a later block by truth value.";
-    ExitDirect "exit" Unused (OptI64) -> None, Exit, Pc, false, [END] "To the translation block at a constant pc with this unit's key flags. For a call the operand is the guest's return pc. Kinds are hints: a backend may treat each as a jump.";
+    ExitDirect "exit" Unused (OptI64, OptI64) -> None, Exit, Pc, false, [END] "To the translation block at a constant pc. For a call operand 1 is the guest's return pc. Operand 2, if present, is a constant, the new key flags; else this unit's. Kinds are hints: a backend may treat each as a jump.";
     ExitIndirect "exit_indirect" Unused (I64, OptI64, OptI64) -> None, Exit, None, false, [END] "To the block at the pc in operand 1. For a call operand 2 is the return pc. Operand 3, if present, gives the new key flags; else this unit's.";
     ExitTrap "trap" Unused () -> None, Exit, Trap, false, [END] "Stores `imm` to the pc cell and leaves guest execution with the trap that `aux` and `imm2` name.";
 }

@@ -1,5 +1,6 @@
 //! A unit: the IR of one translation block.
 
+use crate::helper::{Access, HelperDef};
 use crate::layout::Slot;
 use crate::op::Op;
 use crate::types::*;
@@ -117,6 +118,19 @@ pub struct Inst {
 }
 
 impl Inst {
+    /// Doing it twice has the effect of doing it once, and leaves the slots alone. See the checkpoints of
+    /// precise regions.
+    pub fn repeatable(&self, helpers: &[HelperDef]) -> bool {
+        match self.op {
+            Op::Store | Op::AtomicRmw | Op::AtomicCas => false,
+            Op::Call => {
+                let helper = &helpers[self.imm2 as usize];
+                let silent = matches!((helper.reads, helper.writes), (Access::None, Access::None));
+                helper.pure && !helper.may_trap && silent
+            }
+            _ => true,
+        }
+    }
     pub fn new(op: Op, ty: Type) -> Inst {
         Inst {
             op,

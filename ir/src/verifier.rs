@@ -201,12 +201,16 @@ impl Verifier<'_> {
                     *slot = block;
                     self.check(!twice, || format!("{} has another definition before", inst.dst));
                 }
-                if matches!(inst.op, Op::ExitDirect | Op::ExitIndirect)
-                    && let Some(ret) = inst.return_pc()
-                {
-                    let constant =
-                        unit.insts[..i].iter().rev().any(|d| d.dst == ret && d.op == Op::Iconst);
-                    self.check(constant, || "the return pc is not a constant".into());
+                let constant = |v: Value| {
+                    v.is_none()
+                        || unit.insts[..i].iter().rev().any(|d| d.dst == v && d.op == Op::Iconst)
+                };
+                if let Some(ret) = inst.return_pc() {
+                    self.check(constant(ret), || "the return pc is not a constant".into());
+                }
+                if inst.op == Op::ExitDirect {
+                    let flags = constant(inst.args[1]);
+                    self.check(flags, || "the key flags are not a constant".into());
                 }
             }
         }

@@ -431,11 +431,16 @@ impl Generator<'_> {
         }
         let mut exit = Inst::new(Op::ExitDirect, Type::I64);
         match self.rng.below(4) {
-            0 => exit.imm = 0x2000,
-            1 => {
-                exit.imm = 0x3000;
-                exit.aux = ExitKind::Call as u8;
-                exit.args[0] = self.iconst(Type::I64, 0x1004);
+            kind @ (0 | 1) => {
+                exit.imm = 0x2000;
+                if kind == 1 {
+                    exit.imm = 0x3000;
+                    exit.aux = ExitKind::Call as u8;
+                    exit.args[0] = self.iconst(Type::I64, 0x1004);
+                }
+                if self.rng.one_in(3) {
+                    exit.args[1] = self.iconst(Type::I64, 0x77);
+                }
             }
             2 => {
                 exit.op = Op::ExitIndirect;

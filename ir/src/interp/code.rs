@@ -7,8 +7,10 @@
 //! Codes below [`SPECIAL`] belong to an [`Op`]: its number times sixteen plus a variant. `R` variants take operand `b`
 //! from a cell, `K` variants from `imm`; the number is the operation's width.
 
+use super::int::{cc_table, nzcv_table};
+use super::vector;
 use crate::op::Op;
-use crate::types::IntCc;
+use crate::types::{IntCc, NzcvCond};
 
 /// One bytecode operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,6 +219,26 @@ pub const fn branch_cc(cc: IntCc) -> (u8, bool) {
     }
 }
 
+/// The condition of a truth table of `Icmp` and [`SelectIcmp`] steps: bits as [`super::int::compare`] numbers them.
+pub fn table_cc(table: u8) -> Option<IntCc> {
+    IntCc::ALL.iter().copied().find(|&cc| cc_table(cc) == table)
+}
+/// The condition of a truth table over the top four bits of a packed word.
+pub fn table_nzcv(table: u16) -> Option<NzcvCond> {
+    NzcvCond::ALL.iter().copied().find(|&cond| nzcv_table(cond) == table)
+}
+
+/// The operation and the log2 of the lanes' bytes that the function number of a [`VBINARY`], [`VUNARY`] or [`VSHIFT`]
+/// step means.
+pub fn lanewise(code: u16, function: u64) -> (Op, u8) {
+    let ops = match code {
+        VBINARY => vector::BINARY_OPS,
+        VUNARY => vector::UNARY_OPS,
+        _ => vector::SHIFT_OPS,
+    };
+    (ops[function as usize >> 2], function as u8 & 3)
+}
+
 /// Kinds of plain loads, by memory size, extension and result width. Stores use the unsigned ones.
 pub mod kind {
     pub const U8: u16 = 0;
@@ -274,5 +296,21 @@ pub fn name(code: u16) -> String {
         BRANCH_ICMP.. => format!("branch_icmp.{}", code - BRANCH_ICMP),
         SELECT_ICMP.. => format!("select_icmp.{}", code - SELECT_ICMP),
         _ => SPECIAL_NAMES[(code - SPECIAL) as usize].to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_name_their_conditions() {
+        for &cc in IntCc::ALL {
+            assert_eq!(table_cc(cc_table(cc)), Some(cc));
+        }
+        for &cond in NzcvCond::ALL {
+            assert_eq!(table_nzcv(nzcv_table(cond)), Some(cond));
+        }
+        assert_eq!(table_cc(0b1001_0110), None);
     }
 }

@@ -402,6 +402,16 @@ pub fn eval(op: &EvalOp, args: [u128; 3], fp: &mut dyn FpEnv) -> u128 {
             let row = vector::shift_row(op.op).expect("in the table");
             lanewise(&|out| vector::SHIFT[row][column](&pair(a), op.imm2 as u32, out))
         }
+        Op::VshlBy | Op::VshrUBy | Op::VshrSBy => {
+            let by_immediate = match op.op {
+                Op::VshlBy => Op::VshlI,
+                Op::VshrUBy => Op::VshrUI,
+                _ => Op::VshrSI,
+            };
+            let row = vector::shift_row(by_immediate).expect("in the table");
+            let amount = b64.min(64) as u32;
+            lanewise(&|out| vector::SHIFT[row][column](&pair(a), amount, out))
+        }
         Op::VwidenLoS => vector::vwiden(op.shape, true, false, a),
         Op::VwidenLoU => vector::vwiden(op.shape, false, false, a),
         Op::VwidenHiS => vector::vwiden(op.shape, true, true, a),

@@ -17,5 +17,5 @@ mod translate;
 mod vector;
 
 pub use program::{ExitInfo, Program};
-pub use run::{Chain, Outcome, run, run_chained};
+pub use run::{Chain, Outcome, run, run_chained, step};
 pub use translate::Scratch;

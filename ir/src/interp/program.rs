@@ -19,11 +19,20 @@ pub struct ExitInfo {
     pub kind: ExitKind,
     /// Guest pc of the next block.
     pub pc: u64,
-    /// Return address of a call.
-    pub ret: Option<u64>,
+    /// Key flags of the next block.
+    pub flags: u64,
+    /// Return address of a call, else 0.
+    pub ret: u64,
 }
 
-const NO_EXIT: ExitInfo = ExitInfo { kind: ExitKind::Jump, pc: 0, ret: None };
+impl ExitInfo {
+    /// Return address of a call.
+    pub fn return_pc(&self) -> Option<u64> {
+        (self.kind == ExitKind::Call).then_some(self.ret)
+    }
+}
+
+const NO_EXIT: ExitInfo = ExitInfo { kind: ExitKind::Jump, pc: 0, flags: 0, ret: 0 };
 
 /// The exits, in place as long as there are two, which is nearly always.
 #[derive(Clone, Debug)]
@@ -112,6 +121,27 @@ impl Program {
             Exits::Few { n, exits } => &exits[..*n as usize],
             Exits::Many(exits) => exits,
         }
+    }
+
+    /// The steps, without constants and marks.
+    #[inline]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps[..self.code as usize]
+    }
+    /// The constant that steps name by `number`, see [`code::POOL`].
+    #[inline]
+    pub fn constant(&self, number: u64) -> u128 {
+        constant(&self.steps[number as usize])
+    }
+    /// For each guest instruction with a step that may fault, in order: the first such step's number and the pc.
+    #[inline]
+    pub fn marks(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.steps[self.marks as usize..].iter().map(|mark| (mark.d as u32, mark.imm))
+    }
+    /// What float operations do with NaNs.
+    #[inline]
+    pub fn fp(&self) -> FpRule {
+        self.fp
     }
 
     /// Number of steps.

@@ -182,7 +182,36 @@ impl<'p> Chain<'p> for () {
 
 /// As [`run`], and goes on with the programs that `chain` names. The outcome is that of the last one.
 pub fn run_chained<'p, E: HelperEnv, C: Chain<'p>>(
+    p: &'p Program,
+    state: &mut CpuState,
+    helpers: &[HelperDef],
+    env: &mut E,
+    chain: &mut C,
+) -> Outcome {
+    execute::<E, C, false>(p, 0, state, helpers, env, chain)
+}
+
+/// Runs step number `index` of `p` alone. On a trap the pc cell says where.
+///
+/// The step must not be one that ends the block or goes elsewhere: what those do is the caller's business.
+pub fn step<E: HelperEnv>(
+    p: &Program,
+    index: u32,
+    state: &mut CpuState,
+    helpers: &[HelperDef],
+    env: &mut E,
+) -> Result<(), Trap> {
+    match execute::<E, (), true>(p, index as usize, state, helpers, env, &mut ()) {
+        Outcome::Trap(trap) => Err(trap),
+        _ => Ok(()),
+    }
+}
+
+/// The loop, from step number `start` on; with `ONE` it ends behind that step with an outcome of no meaning.
+#[inline(always)]
+fn execute<'p, E: HelperEnv, C: Chain<'p>, const ONE: bool>(
     mut p: &'p Program,
+    start: usize,
     state: &mut CpuState,
     helpers: &[HelperDef],
     env: &mut E,
@@ -192,8 +221,11 @@ pub fn run_chained<'p, E: HelperEnv, C: Chain<'p>>(
     'programs: loop {
         let steps = &*p.steps;
         let rule = p.fp;
-        let mut ip = 0usize;
+        let mut ip = if ONE { start } else { 0 };
         let exit: u32 = loop {
+            if ONE && ip != start {
+                return Outcome::Direct(0);
+            }
             let Step { code, d, a, b, imm } = steps[ip];
             ip += 1;
 

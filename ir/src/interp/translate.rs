@@ -137,9 +137,16 @@ impl Translator<'_> {
         if let Some(last) = insts.last()
             && last.op == Op::ExitDirect
         {
-            let ret = last.args[0];
-            let ret = if ret.is_none() { None } else { self.s.analysis.constant(self.unit, ret) };
-            self.s.exits.push(ExitInfo { kind: last.exit_kind(), pc: last.imm as u64, ret });
+            let constant = |v: Value, otherwise| {
+                let known = if v.is_none() { None } else { self.s.analysis.constant(unit, v) };
+                known.unwrap_or(otherwise)
+            };
+            self.s.exits.push(ExitInfo {
+                kind: last.exit_kind(),
+                pc: last.imm as u64,
+                flags: constant(last.args[1], unit.flags),
+                ret: constant(last.args[0], 0),
+            });
         }
         if !self.s.analysis.blocks[block as usize].needed {
             let end = unit.block_range(block).end as u32;

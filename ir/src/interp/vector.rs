@@ -126,7 +126,7 @@ fn shift<T: Lane>(a: &Pair, amount: u32, out: &mut Pair, f: impl Fn(T, u32) -> T
 /// row in it.
 macro_rules! lanewise {
     (
-        $table:ident $row:ident $map:ident $types:tt $params:tt $args:tt;
+        $table:ident $ops:ident $row:ident $map:ident $types:tt $params:tt $args:tt;
         $($op:ident |$($x:ident),+| $e:expr;)+
     ) => {
         /// Four functions for each row: lanes of 8, 16, 32 and 64 bits.
@@ -136,6 +136,8 @@ macro_rules! lanewise {
             }
             [lanewise::<u8>, lanewise::<u16>, lanewise::<u32>, lanewise::<u64>]
         }),+];
+        /// The operation of each row.
+        pub static $ops: &[Op] = &[$(Op::$op),+];
         pub fn $row(op: Op) -> Option<usize> {
             enum Row { $($op),+ }
             match op {
@@ -150,7 +152,7 @@ macro_rules! lanewise {
 }
 
 lanewise! {
-    BINARY binary_row map2 (&Pair, &Pair, &mut Pair) (a: &Pair, b: &Pair, out: &mut Pair) (a, b, out);
+    BINARY BINARY_OPS binary_row map2 (&Pair, &Pair, &mut Pair) (a: &Pair, b: &Pair, out: &mut Pair) (a, b, out);
     Vadd |x, y| x.add(y);
     Vsub |x, y| x.sub(y);
     Vmul |x, y| x.mul(y);
@@ -169,7 +171,7 @@ lanewise! {
 }
 
 lanewise! {
-    UNARY unary_row map1 (&Pair, &mut Pair) (a: &Pair, out: &mut Pair) (a, out);
+    UNARY UNARY_OPS unary_row map1 (&Pair, &mut Pair) (a: &Pair, out: &mut Pair) (a, out);
     Vneg |x| x.neg();
     Vabs |x| x.abs();
     Vpopcnt |x| x.popcnt();
@@ -177,7 +179,7 @@ lanewise! {
 }
 
 lanewise! {
-    SHIFT shift_row shift (&Pair, u32, &mut Pair) (a: &Pair, n: u32, out: &mut Pair) (a, n, out);
+    SHIFT SHIFT_OPS shift_row shift (&Pair, u32, &mut Pair) (a: &Pair, n: u32, out: &mut Pair) (a, n, out);
     VshlI |x, n| if n < T::BITS { x.shl(T::of(n as u128)) } else { T::of(0) };
     VshrUI |x, n| if n < T::BITS { x.shr_u(T::of(n as u128)) } else { T::of(0) };
     VshrSI |x, n| x.shr_s(T::of(n.min(T::BITS - 1) as u128));

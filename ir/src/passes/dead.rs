@@ -90,6 +90,12 @@ impl Passes {
             for i in (start as usize..end).rev() {
                 let inst = &out[i];
                 let dead = match inst.op {
+                    Op::Insn => {
+                        if checkpoint(&out[..i], helpers) {
+                            overwritten.remove_slots();
+                        }
+                        false
+                    }
                     Op::Set => config.dead_stores && dead_store(overwritten, inst.slot()),
                     Op::Get => {
                         let dead = config.dead_code && !used[inst.dst.0 as usize];
@@ -134,6 +140,12 @@ impl Passes {
     }
 }
 
+/// True when the guest instruction that `before` ends in cannot be repeated.
+fn checkpoint(before: &[Inst], helpers: &[HelperDef]) -> bool {
+    let mut own = before.iter().rev().take_while(|inst| inst.op != Op::Insn);
+    own.any(|inst| !inst.repeatable(helpers))
+}
+
 /// A `set` of `slot`: dead if another one follows before anyone looks, and what makes earlier ones dead.
 fn dead_store(overwritten: &mut SlotSet, slot: Slot) -> bool {
     let dead = overwritten.contains(slot);
@@ -144,7 +156,7 @@ fn dead_store(overwritten: &mut SlotSet, slot: Slot) -> bool {
 /// A helper's own writes are not counted on: its row says where it may write, not that it does.
 fn read_by_helper(overwritten: &mut SlotSet, helper: &HelperDef) {
     match helper.reads {
-        _ if helper.may_trap => overwritten.remove_slots(),
+        _ if helper.may_trap || !helper.pure => overwritten.remove_slots(),
         Access::None => {}
         Access::All => overwritten.remove_slots(),
         Access::These(slots) => slots.iter().for_each(|&slot| overwritten.remove(slot)),

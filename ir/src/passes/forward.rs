@@ -93,6 +93,12 @@ impl Walk<'_> {
     pub fn ty(&self, v: Value) -> Type {
         self.unit.values[v.0 as usize]
     }
+    /// The current instruction uses a value defined before this index of `out`.
+    #[inline]
+    fn uses_before(&self, index: usize) -> bool {
+        let args = self.current().args;
+        args.iter().any(|arg| !arg.is_none() && (self.def[arg.0 as usize] as usize) < index)
+    }
     /// A new constant in front of the current instruction; `None` when the unit is full.
     pub fn iconst(&mut self, ty: Type, value: i64) -> Option<Value> {
         let dst = Value(u16::try_from(self.unit.values.len()).ok()?);
@@ -144,6 +150,10 @@ impl Passes {
         let mut walk = Walk { unit, out: &mut self.out, def };
 
         let mut marker = None;
+        // The current guest instruction, so far.
+        let mut repeatable = true;
+        // Where in `out` the last checkpoint stands.
+        let mut behind = 0;
         for (block, &start) in blocks.iter().enumerate() {
             let end = blocks.get(block + 1).map_or(old.len(), |&e| e as usize);
             self.block_of.push(self.starts.len() as u32);
@@ -175,7 +185,12 @@ impl Passes {
                 }
                 walk.out.push(Inst { args, ..*inst });
                 let mut same = None;
+                repeatable &= inst.repeatable(helpers);
                 match inst.op {
+                    Op::Insn if !std::mem::replace(&mut repeatable, true) => {
+                        slots.forget_slots();
+                        behind = walk.out.len();
+                    }
                     Op::Get | Op::Set | Op::Insn | Op::Load | Op::Store => {}
                     Op::Call => match helpers[inst.imm2 as usize].writes {
                         Access::None => {}
@@ -198,7 +213,9 @@ impl Passes {
                         if config.copies {
                             same = walk.apply(copies::copy(&walk));
                         }
-                        if config.fold && same.is_none() {
+                        // A value that crosses a checkpoint makes all slots be stored there. Folded into a constant it
+                        // would not show any more, though the slot that it came from is read in the interpreter.
+                        if config.fold && same.is_none() && !walk.uses_before(behind) {
                             let change = fold::fold(&mut walk);
                             same = walk.apply(change);
                         }

@@ -9,6 +9,8 @@
 //! no allocation: [`Passes`] keeps all buffers (all passes together: about 15 ns per instruction). Passes never change what the guest can see: at every
 //! instruction that may fault, at every helper that reads them, and at exits all slots are exact; operations
 //! that raise floating-point flags stay even when nobody uses their result.
+//! A region goes back to a *checkpoint* when it faults: the instruction behind the last one that cannot be
+//! repeated. There all slots are exact too, and code behind it reads slots anew.
 //! `ir/filetests/passes/` and the random units of `ir/tests/passes.rs` hold that.
 
 mod copies;

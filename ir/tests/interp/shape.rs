@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use tulk_base::*;
-use tulk_ir::interp::{ExitInfo, Outcome, Program, run};
+use tulk_ir::interp::{ExitInfo, Outcome, Program, run, step};
 use tulk_ir::*;
 
 const X0: Slot = Slot(Type::I64 as u16 * 4);
@@ -157,11 +157,11 @@ fn exits_have_their_numbers() {
         b.place(skipped);
         b.exit(0x10);
         b.place(used);
-        b.exit_call(0x20, 0x30);
+        b.exit_with_flags(ExitKind::Call, 0x20, Some(0x30), Some(9));
     });
     let p = Program::new(&unit, &LAYOUT, HELPERS);
-    let call = ExitInfo { kind: ExitKind::Call, pc: 0x20, ret: Some(0x30) };
-    let jump = ExitInfo { kind: ExitKind::Jump, pc: 0x10, ret: None };
+    let call = ExitInfo { kind: ExitKind::Call, pc: 0x20, flags: 9, ret: 0x30 };
+    let jump = ExitInfo { kind: ExitKind::Jump, pc: 0x10, flags: unit.flags, ret: 0 };
     assert_eq!(p.exits(), [jump, call]);
     let mut state = CpuState::new();
     assert_eq!(run(&p, &mut state, HELPERS, &mut Env::new(false)), Outcome::Direct(1));
@@ -190,6 +190,42 @@ fn slots_are_exact_at_a_fault() {
     assert_eq!(outcome, Outcome::Trap(Trap::Mem(fault)));
     assert_eq!(state.pc(), 0x1004);
     assert_eq!((state.get(LAYOUT.cell(X0)), state.get(LAYOUT.cell(X2))), (77, 5));
+}
+
+/// Step by step, a program does what it does as a whole, up to the trap.
+#[test]
+fn steps_run_one_by_one() {
+    let unit = unit(|b| {
+        let (x, y) = (b.get(X1), b.get(X2));
+        let product = b.mul(x, y);
+        let shift = b.iconst(Type::I64, 3);
+        let turned = b.rotr(product, shift);
+        b.set(X0, turned);
+        b.insn(0x1004, 4);
+        let aligned = MemOp::U64.with_align(MemAlign::Natural);
+        b.store(x, 0, aligned, turned);
+        b.insn(0x1008, 4);
+        let loaded = b.load(Type::I64, x, 1, aligned);
+        b.set(X2, loaded);
+    });
+    let p = Program::new(&unit, &LAYOUT, HELPERS);
+    let start = || {
+        let mut state = CpuState::new();
+        state.set(LAYOUT.cell(X1), 0x1000);
+        state.set(LAYOUT.cell(X2), 0x1234_5678_9abc);
+        (state, Env::new(false))
+    };
+    let (mut whole, mut whole_env) = start();
+    let Outcome::Trap(expected) = run(&p, &mut whole, HELPERS, &mut whole_env) else {
+        panic!("the load is misaligned")
+    };
+    let (mut state, mut env) = start();
+    let mut steps = 0..p.len() as u32;
+    let trap = steps.find_map(|i| step(&p, i, &mut state, HELPERS, &mut env).err());
+    assert_eq!(trap, Some(expected));
+    assert_eq!((state.pc(), slots(&state), env), (0x1008, slots(&whole), whole_env));
+    assert_eq!(p.marks().collect::<Vec<_>>().len(), 2);
+    assert!(p.steps().len() > 3 && steps.next().is_some());
 }
 
 /// Nothing in a program is tied to a thread.

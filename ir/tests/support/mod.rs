@@ -140,7 +140,8 @@ impl Walk<'_> {
                 let (pc, ret) = if direct { (inst.imm as u64, 0) } else { (a as u64, 1) };
                 let is_call = inst.exit_kind() == ExitKind::Call;
                 let ret = is_call.then(|| self.value(inst.args[ret]) as u64);
-                let flags = (!direct && !inst.args[2].is_none()).then_some(c as u64);
+                let flags = if direct { (inst.args[1], b) } else { (inst.args[2], c) };
+                let flags = (!flags.0.is_none()).then_some(flags.1 as u64);
                 let hint = Some((inst.exit_kind(), ret));
                 return Ok(Some(Next::Left(Outcome::Exit { pc, flags, hint })));
             }
