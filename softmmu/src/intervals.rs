@@ -32,6 +32,8 @@ pub struct Region {
     pub offset: u64,
     /// Backed by a file: offsets advance along the region.
     pub file: bool,
+    /// `MAP_GROWSDOWN`.
+    pub grows: bool,
 }
 
 impl Region {
@@ -221,7 +223,7 @@ mod tests {
     use super::*;
 
     fn region(prot: u32, file: bool, offset: u64) -> Region {
-        Region { prot, shared: false, name: None, offset, file }
+        Region { prot, shared: false, name: None, offset, file, grows: false }
     }
 
     /// A tiny generator is enough to drive the model.

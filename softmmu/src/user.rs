@@ -56,6 +56,12 @@ const ENOMEM: Errno = Errno(libc::ENOMEM);
 /// The guest's page size.
 pub const PAGE: u64 = 4096;
 
+/// What a growing mapping keeps clear below it (the kernel's default `stack_guard_gap`).
+const GUARD_GAP: u64 = 256 * PAGE;
+/// In the flags of a [`MapRequest`]: anywhere below 2 GiB, as x86's `MAP_32BIT` wants it.
+pub const MAP_LOW: i32 = 0x40;
+const LOW_AREA: Range<u64> = 0x4000_0000..0x8000_0000;
+
 /// Bytes of guard in front of and behind a 32-bit window: more than any one access can straddle.
 const GUARD: u64 = 64 << 10;
 const RESERVE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -307,6 +313,9 @@ impl UserSpace {
         };
         let start = self.untag(va).0;
         let end = start.saturating_add(len.max(1));
+        if start >= self.limit {
+            return MemFault { va, kind, cause: FaultCause::Unmapped };
+        }
         let maps = self.maps.read();
         let mut at = start;
         while at < end {
@@ -381,8 +390,8 @@ impl UserSpace {
             return Err(ENOMEM);
         }
         let fixed = req.flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
-        let flags =
-            req.flags & !(libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_GROWSDOWN);
+        let own = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_GROWSDOWN | MAP_LOW;
+        let flags = req.flags & !own;
         let mut dirty = Vec::new();
         let mut maps = self.maps.write();
         let start = if fixed {
@@ -400,7 +409,8 @@ impl UserSpace {
             dirty = maps.forget_code(range.clone());
             range.start
         } else {
-            self.choose(&mut maps, req.hint, len, |at| {
+            let low = req.flags & MAP_LOW != 0;
+            self.choose(&mut maps, req.hint, len, low, |at| {
                 let how = if self.window { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE };
                 make(self.host(at), len, flags | how)
             })?
@@ -411,11 +421,36 @@ impl UserSpace {
             name: req.name.clone(),
             offset: req.offset,
             file: req.flags & libc::MAP_ANONYMOUS == 0,
+            grows: req.flags & libc::MAP_GROWSDOWN != 0,
         };
         maps.regions.insert(start..start + len, region);
         drop(maps);
         self.report(dirty, CodeChange::Unmapped);
         Ok(GuestVa(start))
+    }
+
+    /// An access to `va`, which is not mapped: a mapping above it made with `MAP_GROWSDOWN` grows down to it, up to
+    /// `limit` bytes in all and not close to what lies below. True when it did.
+    pub fn grow_down(&self, va: GuestVa, limit: u64) -> bool {
+        let at = self.untag(va).align_down(PAGE).0;
+        let mut maps = self.maps.write();
+        let end = at.saturating_add(limit).min(self.limit);
+        let Some((start, stop, region)) =
+            maps.regions.touching(at..end).next().map(|(s, e, r)| (s, e, r.clone()))
+        else {
+            return false;
+        };
+        let clear = at.saturating_sub(GUARD_GAP)..start;
+        if !region.grows || start <= at || stop - at > limit || !maps.regions.is_free(clear) {
+            return false;
+        }
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let how = if self.window { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE };
+        let made = raw::map(self.host(at), start - at, host_prot(region.prot), flags | how, -1, 0);
+        if made.is_ok() {
+            maps.regions.insert(at..start, region);
+        }
+        made.is_ok()
     }
 
     /// The page-aligned range that a fixed request names.
@@ -461,11 +496,13 @@ impl UserSpace {
         maps: &mut Maps,
         hint: GuestVa,
         len: u64,
+        low: bool,
         mut make: impl FnMut(u64) -> Result<(), i32>,
     ) -> Result<u64, Errno> {
         let hint = hint.align_down(PAGE).0;
+        let limit = if low { LOW_AREA.end } else { self.limit };
         if hint != 0
-            && hint.checked_add(len).is_some_and(|end| end <= self.limit)
+            && hint.checked_add(len).is_some_and(|end| end <= limit)
             && maps.regions.is_free(hint..hint + len)
         {
             match make(hint) {
@@ -474,8 +511,8 @@ impl UserSpace {
                 Err(e) => return Err(Errno(e)),
             }
         }
-        let area = maps.area.clone();
-        let mut top = maps.cursor.min(area.end);
+        let area = if low { LOW_AREA } else { maps.area.clone() };
+        let mut top = if low { area.end } else { maps.cursor.min(area.end) };
         let mut wrapped = top == area.end;
         for _ in 0..ATTEMPTS {
             let Some(at) = maps.regions.find_gap_down(area.start..top, len, PAGE) else {
@@ -487,7 +524,9 @@ impl UserSpace {
             };
             match make(at) {
                 Ok(()) => {
-                    maps.cursor = at;
+                    if !low {
+                        maps.cursor = at;
+                    }
                     return Ok(at);
                 }
                 Err(libc::EEXIST) => top = at + len - PAGE,
@@ -643,7 +682,7 @@ impl UserSpace {
                 maps.regions.remove(range);
                 to.0
             } else {
-                self.choose(&mut maps, GuestVa(0), new_len, |at| {
+                self.choose(&mut maps, GuestVa(0), new_len, false, |at| {
                     let how = if self.window { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE };
                     raw::map(self.host(at), new_len, libc::PROT_NONE, RESERVE | how, -1, 0)
                         .map(drop)
