@@ -5,7 +5,7 @@ pub use tulk_base as base;
 pub use tulk_ir as ir;
 
 use tulk_base::{CpuState, GuestVa, MemFault};
-use tulk_ir::{FpRule, HelperDef, RegLayout, Unit};
+use tulk_ir::{FpRule, HelperDef, RegLayout, Slot, Unit};
 
 /// What identifies a translation: the same bytes at the same pc in another mode are another block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -54,6 +54,30 @@ pub trait GuestIsa: Send + Sync {
     /// `Trap::Mem` of kind `Exec` at `key.pc`. An undefined instruction lifts to an `illegal` trap; instructions
     /// before it run first.
     fn lift(&self, key: TbKey, code: &mut dyn CodeReader, limits: LiftLimits, unit: &mut Unit);
+
+    /// [`GuestIsa::lift`] where some registers are known to hold a constant at the block's entry, so that the
+    /// translation may depend on them (x86: which operation set the flags). The caller sees to it that the unit
+    /// runs only when that is so.
+    fn lift_with(
+        &self,
+        key: TbKey,
+        code: &mut dyn CodeReader,
+        limits: LiftLimits,
+        known: &[(Slot, u64)],
+        unit: &mut Unit,
+    ) {
+        let _ = known;
+        self.lift(key, code, limits, unit);
+    }
+
+    /// The registers of a new process: all zero unless the frontend says otherwise.
+    fn reset(&self, state: &mut CpuState) {
+        for slot in self.layout().slots() {
+            for cell in slot.cell..slot.cell + slot.ty.cells() {
+                state.set(cell, 0);
+            }
+        }
+    }
 
     /// Called before guest code runs on this state on a host thread: the rounding mode and flush bits for the
     /// host's float unit, and the sticky flags to start from.
