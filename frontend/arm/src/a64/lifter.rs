@@ -2,7 +2,8 @@
 //!
 //! [`Lifter`] dereferences to [`Builder`]; its own `get`, `set`, `call` and `place` shadow the builder's so that
 //! the remembered values stay true, and its memory operations so that tags in addresses are removed. Invariants:
-//! - values are remembered only within one IR block ([`Lifter::place`] forgets them all);
+//! - values are remembered only within one IR block ([`Lifter::place`] forgets them all), and not across an
+//!   instruction that cannot be repeated ([`Lifter::insn`] does);
 //! - a remembered narrow value equals the low bits of the register it is remembered for;
 //! - the NZCV slot is always written; [`Flags`] only spares reading it again.
 
@@ -163,6 +164,14 @@ impl<'a> Lifter<'a> {
             }
         }
         result
+    }
+
+    /// [`Builder::insn`]; see [`Builder::repeatable`].
+    pub fn insn(&mut self, pc: u64, len: u32) {
+        if !self.builder.repeatable() {
+            self.forget_all();
+        }
+        self.builder.insn(pc, len);
     }
 
     /// [`Builder::place`]: opens an IR block, in which no value of the last is known.

@@ -166,9 +166,15 @@ impl GuestIsa for Aarch64 {
     }
 
     fn retry_fault(&self, state: &mut CpuState, fault: &MemFault) -> bool {
+        if fault.kind == AccessKind::Exec {
+            // A branch drops the tag of its target (the manual's AArch64.BranchAddr): here once nothing is found there.
+            let plain = ((state.pc() as i64) << 8 >> 8) as u64;
+            let tagged = plain != state.pc();
+            state.set_pc(plain);
+            return tagged;
+        }
         let tagged = regs::cell(regs::TAGGED);
-        let first =
-            state.get(tagged) == 0 && fault.kind != AccessKind::Exec && fault.va.0 >> 56 != 0;
+        let first = state.get(tagged) == 0 && fault.va.0 >> 56 != 0;
         if first {
             state.set(tagged, 1);
         }
