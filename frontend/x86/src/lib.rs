@@ -1,0 +1,328 @@
+//! The x86 guest: 16-, 32- and 64-bit code at user level; [`X86`] is the guest for a mode and a CPU model.
+//!
+//! "The manual" in this crate is Intel's Software Developer's Manual. Decoding is iced-x86's. [`decode`] maps its
+//! codes to lift functions, which stand in modules named after the manual's chapters: [`integer`] (volume 1,
+//! chapter 7), [`x87`] (8), [`mmx`] (9, and 3DNow!), [`sse`] (10 to 14). [`lifter`] and [`operand`] are what they
+//! write to. [`regs`] is the register layout, [`flags`] the lazy arithmetic flags, [`key`] what a translation
+//! assumes of the state, [`segment`] descriptors, [`cpu`] and [`cpuid`] the CPU models.
+//!
+//! Choices where the manual leaves one, or where we leave the manual:
+//! - The pc is the linear address: CS base plus instruction pointer.
+//! - `Trap::Guest` carries the exception vector and error code where no other trap fits: #GP and #SS of segment
+//!   checks, #BR of BOUND, #OF of INTO, #DB of the trap flag. [`segment::WANT_DESCRIPTOR`] is no exception.
+//! - System calls are told apart by number: [`SYSCALL_INT80`], [`SYSCALL_SYSCALL`], [`SYSCALL_SYSENTER`].
+//! - #AC at CPL 3 and the alignment #GP of SSE both come as `FaultCause::Align`; the first only while EFLAGS.AC
+//!   is set and for accesses of other than 16-byte alignment.
+//! - An access that wraps around the end of a segment of 4 GiB is no #GP but wraps, as the manual permits.
+//! - The trap flag also traps behind MOV SS and POP SS, not only behind the next instruction.
+//! - A near branch to a non-canonical address faults at the target, not as #GP at the branch.
+//! - Non-canonical addresses fault as unmapped memory at that address; whether that is #SS or #GP depends on the
+//!   base register, and nothing tells.
+//! - Where processors of Intel and AMD differ, the vendor of the CPU model decides ([`cpu::Vendor`]).
+//! - Undefined flags: the table in [`flags`].
+#![forbid(unsafe_code)]
+
+pub mod cpu;
+pub mod cpuid;
+pub mod decode;
+pub mod flags;
+pub mod fpstate;
+pub mod helpers;
+pub mod integer;
+pub mod key;
+pub mod lifter;
+pub mod mmx;
+pub mod operand;
+pub mod regs;
+pub mod segment;
+pub mod sse;
+pub mod x87;
+
+pub use cpu::{CpuModel, Feature, Features};
+pub use lifter::Lifter;
+
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Formatter, Instruction};
+use iced_x86::{GasFormatter, OpKind};
+use key::Key;
+use tulk_base::{CpuState, GuestVa};
+use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, TbKey};
+use tulk_ir::{Builder, FpEnv, FpRule, HelperDef, RegLayout, Slot, Unit};
+
+/// `Trap::Syscall` number of INT 0x80.
+pub const SYSCALL_INT80: u32 = 0x80;
+/// `Trap::Syscall` number of SYSCALL.
+pub const SYSCALL_SYSCALL: u32 = 0x100;
+/// `Trap::Syscall` number of SYSENTER.
+pub const SYSCALL_SYSENTER: u32 = 0x101;
+
+/// Which processor a program was made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    I386,
+    X86_64,
+}
+
+/// The x86 guest for one mode and CPU model.
+pub struct X86 {
+    mode: Mode,
+    model: CpuModel,
+    layout: RegLayout,
+    table: decode::Table,
+}
+
+impl X86 {
+    pub fn new(mode: Mode, model: CpuModel) -> X86 {
+        let table = decode::Table::new(mode, model.features);
+        X86 { mode, model, layout: regs::layout(mode), table }
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub fn model(&self) -> &CpuModel {
+        &self.model
+    }
+
+    /// Whether the instruction lifts to something else than #UD.
+    pub fn accepts(&self, code: Code) -> bool {
+        self.table.entry(code).accepted
+    }
+
+    /// True when the processor is in long mode even in 32-bit code, as under a 64-bit kernel.
+    fn long(&self) -> bool {
+        self.mode == Mode::X86_64 || self.model.has(Feature::Lm)
+    }
+
+    /// The state of a new process: registers zero, flat segments as Linux sets them, default float modes.
+    pub fn reset(&self, state: &mut CpuState) {
+        for slot in self.layout.slots() {
+            for cell in slot.cell..slot.cell + slot.ty.cells() {
+                state.set(cell, 0);
+            }
+        }
+        use regs::cell;
+        regs::set_eflags(state, regs::eflags::IF);
+        const DATA: u64 = 0x00cf_f300_0000_ffff;
+        match self.mode {
+            Mode::I386 => {
+                segment::set_segment(state, regs::CS, segment::USER32_CS, 0x00cf_fb00_0000_ffff);
+                for seg in [regs::SS, regs::DS, regs::ES] {
+                    segment::set_segment(state, seg, segment::USER_DS, DATA);
+                }
+            }
+            Mode::X86_64 => {
+                segment::set_segment(state, regs::CS, segment::USER_CS, 0x00af_fb00_0000_ffff);
+                segment::set_segment(state, regs::SS, segment::USER_DS, DATA);
+            }
+        }
+        state.set(cell(regs::FCW), 0x37f);
+        state.set(cell(regs::MXCSR), fpstate::DEFAULT as u64);
+        let xcr0 = if self.model.has(Feature::Xsave) {
+            cpuid::xcr0_supported(self.model.features)
+        } else {
+            cpuid::XCR0_X87
+        };
+        state.set(cell(regs::XCR0), xcr0);
+        state.set(cell(regs::PKRU), 0x5555_5554);
+    }
+}
+
+/// Bytes fetched at a time, and the longest instruction.
+const WINDOW: usize = 128;
+const LONGEST: usize = 15;
+
+/// One decoded instruction and the arithmetic flags that are read after it.
+#[derive(Clone, Copy)]
+struct Decoded {
+    insn: Instruction,
+    live: u32,
+    /// Which x87 pointers that it leaves somebody may see.
+    pointers: x87::Pointers,
+}
+
+/// What follows the decoded instructions.
+enum End {
+    /// The limits, or the last instruction's own exit.
+    Limit,
+    /// Bytes that are no instruction, of this length.
+    Undefined(u64),
+    /// The code cannot be fetched at this address.
+    Fetch(u64),
+}
+
+impl X86 {
+    /// Decodes the block at `pc` up to a branch or the limits.
+    fn decode(
+        &self,
+        pc: u64,
+        key: &Key,
+        code: &mut dyn CodeReader,
+        limits: &LiftLimits,
+        out: &mut Vec<Decoded>,
+    ) -> End {
+        let mut window = [0u8; WINDOW];
+        let mut at = pc;
+        loop {
+            let start = at;
+            let have = code.fetch(GuestVa(start), &mut window);
+            if have == 0 {
+                return End::Fetch(start);
+            }
+            let mut decoder =
+                Decoder::with_ip(key.code, &window[..have], start, DecoderOptions::NONE);
+            loop {
+                if out.len() as u32 >= limits.max_insns.max(1)
+                    || !out.is_empty() && at >= limits.end.0
+                {
+                    return End::Limit;
+                }
+                let left = have - decoder.position();
+                if left == 0 || left < LONGEST && have == WINDOW {
+                    break;
+                }
+                let insn = decoder.decode();
+                if insn.is_invalid() {
+                    if decoder.last_error() == DecoderError::NoMoreBytes && left < LONGEST {
+                        return End::Fetch(start.wrapping_add(have as u64));
+                    }
+                    return End::Undefined(insn.len().max(1) as u64);
+                }
+                out.push(Decoded { insn, live: flags::ALL, pointers: x87::Pointers::ALL });
+                at = at.wrapping_add(insn.len() as u64);
+                if insn.flow_control() != FlowControl::Next || key.tf {
+                    return End::Limit;
+                }
+            }
+        }
+    }
+
+    /// Finds out for each instruction which flags are read after it before they are replaced. Where the unit
+    /// can be left all are.
+    fn mark_live_flags(&self, key: &Key, block: &mut [Decoded]) {
+        // Every instruction may leave the unit.
+        if key.has(key::CODE_CHECK | key::SSE_TRAPS | key::X87_TRAPS) {
+            return;
+        }
+        let blind = key.has(key::BLIND_FAULTS);
+        let mut live = flags::ALL;
+        for d in block.iter_mut().rev() {
+            let entry = self.table.entry(d.insn.code());
+            // Others may leave the unit behind themselves, too.
+            d.live = if entry.quiet { live } else { flags::ALL };
+            let stays = entry.quiet && (blind || !d.insn.op_kinds().any(|k| k == OpKind::Memory));
+            live = if stays {
+                let (reads, kills) = decode::flag_effects(&d.insn);
+                live & !kills | reads
+            } else {
+                flags::ALL
+            };
+        }
+    }
+}
+
+impl GuestIsa for X86 {
+    fn name(&self) -> &'static str {
+        match self.mode {
+            Mode::I386 => "i386",
+            Mode::X86_64 => "x86_64",
+        }
+    }
+
+    fn layout(&self) -> &RegLayout {
+        &self.layout
+    }
+
+    fn helpers(&self) -> &'static [HelperDef] {
+        &helpers::ALL
+    }
+
+    fn fp_rule(&self) -> FpRule {
+        FpRule::X86
+    }
+
+    fn tb_key(&self, state: &CpuState) -> TbKey {
+        TbKey { pc: GuestVa(state.pc()), flags: key::of_state(state, self.long()) }
+    }
+
+    fn lift(&self, key: TbKey, code: &mut dyn CodeReader, limits: LiftLimits, unit: &mut Unit) {
+        self.lift_with(key, code, limits, &[], unit);
+    }
+
+    fn lift_with(
+        &self,
+        key: TbKey,
+        code: &mut dyn CodeReader,
+        limits: LiftLimits,
+        known: &[(Slot, u64)],
+        unit: &mut Unit,
+    ) {
+        unit.reset(key.pc.0, key.flags, FpRule::X86);
+        let pc = key.pc.0;
+        let taken_apart = Key::new(key.flags);
+        let mut block = Vec::with_capacity(32);
+        let end = self.decode(pc, &taken_apart, code, &limits, &mut block);
+        if block.is_empty() && matches!(end, End::Fetch(va) if va == pc) {
+            return;
+        }
+        self.mark_live_flags(&taken_apart, &mut block);
+        x87::mark_pointers(block.iter_mut().map(|d| (&d.insn, &mut d.pointers)));
+        let builder = Builder::new(unit, &self.layout, &helpers::ALL);
+        let mut l = Lifter::new(builder, &self.model, pc, taken_apart, known);
+        for d in &block {
+            let len = d.insn.len();
+            l.start_instruction(len as u64, d.live);
+            l.pointers = d.pointers;
+            (self.table.entry(d.insn.code()).lift)(&mut l, &d.insn);
+            if l.ended() {
+                break;
+            }
+        }
+        if !l.ended() {
+            match end {
+                End::Undefined(len) => {
+                    l.start_instruction(len, flags::ALL);
+                    l.undefined();
+                }
+                End::Fetch(va) if block.is_empty() => {
+                    l.start_instruction(va.wrapping_sub(pc), flags::ALL);
+                    l.fetch_fault(va);
+                }
+                End::Limit | End::Fetch(_) => {
+                    let next = l.next;
+                    l.exit_to(next);
+                }
+            }
+        }
+        let len = l.next.wrapping_sub(pc);
+        l.finish();
+        unit.len = len as u32;
+    }
+
+    fn reset(&self, state: &mut CpuState) {
+        X86::reset(self, state);
+    }
+
+    fn load_fp(&self, state: &CpuState, env: &mut dyn FpEnv) {
+        fpstate::load(state, env);
+    }
+
+    fn save_fp(&self, state: &mut CpuState, env: &mut dyn FpEnv) {
+        fpstate::save(state, env);
+    }
+
+    fn disassemble(&self, key: TbKey, bytes: &[u8]) -> Option<(String, usize)> {
+        let bits = Key::new(key.flags).code;
+        let insn = Decoder::with_ip(bits, bytes, key.pc.0, DecoderOptions::NONE).decode();
+        if insn.is_invalid() {
+            return None;
+        }
+        let mut text = String::new();
+        GasFormatter::new().format(&insn, &mut text);
+        Some((text, insn.len()))
+    }
+
+    fn self_modifying_is_exact(&self) -> bool {
+        true
+    }
+}
