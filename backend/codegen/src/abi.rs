@@ -3,10 +3,13 @@
 //!
 //! # Regions
 //! A region is a Tail-convention function `fn(env: *mut CpuState)`. On x86-64 that is the System V convention
-//! for one pointer argument: `rdi` is the state, the System V callee-saved registers are preserved, nothing is
-//! on the stack. It leaves in one of two ways: by jumping to another region through an [edge](Edges), the return
+//! for one pointer argument: `rdi` is the state, nothing is on the stack. It leaves in one of two ways: by jumping to another region through an [edge](Edges), the return
 //! ring or the jump cache; or by storing a [`Reason`] and its operands and returning. On return the
 //! pc cell and all slots are exact.
+//!
+//! Code of [`crate::baseline`] obeys the same rules but restores no register: it changes the System V callee-saved
+//! ones too. So whoever enters generated code saves those itself and expects nothing of them. (A Cranelift region
+//! restores what it found before it leaves, by either way, and relies on nothing behind that.)
 //!
 //! # Edges
 //! Behind the code lie edge records of [`EDGE_BYTES`]: word 0 is the code address of the target region, or 0
@@ -25,6 +28,11 @@
 //!   cell holds the address of the calling guest instruction.
 //! * `eval(env, w0, w1)` evaluates the IR operation packed in two words (`tulk_ir::interp::eval::EvalOp`) on
 //!   [`eval_args`] and stores the result with [`set_result`]. It cannot fail.
+//!
+//! Baseline code also calls [`word::THUNK_STEP`], by the plain System V convention (it may change whatever a function
+//! may): `step(env, program, index)` runs one step of a [`tulk_ir::interp::Program`] with [`tulk_ir::interp::step`].
+//! [`word::STATUS`] becomes 0, or non-zero when the step returned a trap, which the thunk keeps as it keeps a
+//! helper's; the code then leaves with [`Reason::HelperTrap`], and the pc cell is the one that the step left.
 
 use tulk_base::CpuState;
 use tulk_base::state::{CELL_ARGS, CELL_RET};
@@ -49,6 +57,8 @@ pub mod word {
     pub const JUMP_CACHE: usize = 7;
     /// Byte offset of the return ring's newest entry from its first: a multiple of 32 below 512.
     pub const RING_TOP: usize = 8;
+    /// Address of the step thunk.
+    pub const THUNK_STEP: usize = 9;
     /// First word of the return ring: [`super::RING_ENTRIES`] of [`super::JumpEntry`]. Zeroed entries are
     /// empty: code address 0 never matches.
     pub const RING: usize = 16;
@@ -100,12 +110,14 @@ pub enum Reason {
     Indirect = 3,
     /// A guest trap; `A` is the [`tulk_ir::ExitKind`], `B` the number.
     Trap = 4,
-    /// The last helper returned a trap, which the thunk kept.
+    /// The last helper or step returned a trap, which the thunk kept.
     HelperTrap = 5,
     /// A misaligned access; `A` is the guest address, `B` is 0 for a read and 1 for a write.
     Misaligned = 6,
     /// Look the next block up from the CPU state, whose mode may have changed.
     Resync = 7,
+    /// Baseline code has been entered as often as its [`crate::baseline::Profile`] allows; nothing was done yet.
+    Hot = 8,
 }
 
 impl Reason {
@@ -118,6 +130,7 @@ impl Reason {
             5 => Reason::HelperTrap,
             6 => Reason::Misaligned,
             7 => Reason::Resync,
+            8 => Reason::Hot,
             _ => return None,
         })
     }

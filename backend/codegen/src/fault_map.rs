@@ -1,4 +1,5 @@
-//! From a host address in a region to the guest instruction that it belongs to.
+//! From a host address in a region to the guest instruction at which the interpreter takes over when it faults: the
+//! instruction's checkpoint in a precise region (see `checkpoint.rs`), else the instruction itself.
 //!
 //! A sorted table, delta-coded in LEB128: each entry says from which code offset on which guest pc holds. The
 //! lookup runs in a signal handler: it neither allocates nor locks nor panics.
@@ -19,7 +20,10 @@ pub(crate) struct FaultMapBuilder {
 }
 
 impl FaultMap {
-    /// The guest pc of the instruction at this offset from the region's start; `None` where the code belongs
+    /// Found instead of a pc: the pc cell holds it already.
+    pub const CHECKPOINT: u64 = u64::MAX;
+
+    /// The guest pc for the code at this offset from the region's start; `None` where the code belongs
     /// to no guest instruction.
     pub fn lookup(&self, offset: u32) -> Option<u64> {
         let mut bytes = self.bytes.iter().copied();

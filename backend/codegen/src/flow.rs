@@ -8,8 +8,10 @@
 //!
 //! Write-backs happen only at fixed points ([`Effect`]), so after one the slots written are clean and no store is
 //! ever repeated; the lowering replays [`Flow::effect`] and so stores exactly what the analysis assumed.
+//! What is stored because of faults is the subject of [`crate::checkpoint`].
 //! Variables that are live into the entry are loaded there, all others are never loaded.
 
+use crate::checkpoint::Checkpoints;
 use crate::{CompileError, RegionInput};
 use std::collections::HashMap;
 use tulk_base::MemAlign;
@@ -29,6 +31,12 @@ impl Bits {
     }
     pub fn insert(&mut self, i: usize) {
         self.0[i / 64] |= 1 << (i % 64);
+    }
+    pub fn remove(&mut self, i: usize) {
+        self.0[i / 64] &= !(1 << (i % 64));
+    }
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
     }
     pub fn clear(&mut self) {
         self.0.fill(0);
@@ -103,6 +111,8 @@ pub enum Effect {
     Sync,
     /// All dirty slots are stored on a side path that leaves the region.
     SyncAside,
+    /// A checkpoint: dirty ones of these slots are stored.
+    Checkpoint(Bits),
     /// A helper: dirty ones of the first set are stored before it, those of the second are loaded after it.
     Call {
         store: Bits,
@@ -118,12 +128,15 @@ pub struct Flow {
     pub order: Vec<usize>,
     /// First node of each unit.
     pub first: Vec<usize>,
-    /// Guest pcs to which a return inside the region may come back, with their units.
-    pub return_sites: Vec<(u64, usize)>,
+    /// Guest pcs to which a return inside the region may come back.
+    pub return_sites: Vec<u64>,
+    pub checkpoints: Checkpoints,
     slot_vars: HashMap<u16, usize>,
     local_base: Vec<usize>,
-    units: HashMap<u64, usize>,
+    /// By pc and key flags.
+    units: HashMap<(u64, u64), usize>,
     all_slots: Bits,
+    implied: Bits,
 }
 
 /// More return sites than this are left to the return ring.
@@ -140,17 +153,22 @@ impl Flow {
             order: Vec::new(),
             first: Vec::new(),
             return_sites: Vec::new(),
+            checkpoints: Checkpoints::default(),
             slot_vars: HashMap::new(),
             local_base: Vec::new(),
             units: HashMap::new(),
             all_slots: Bits::default(),
+            implied: Bits::default(),
         };
         for (i, unit) in input.units.iter().enumerate() {
-            flow.units.entry(unit.pc).or_insert(i);
+            flow.units.entry((unit.pc, unit.flags)).or_insert(i);
         }
         flow.collect_vars(input);
         flow.build_nodes(input);
         flow.walk();
+        if input.precise {
+            flow.checkpoints = Checkpoints::place(&flow, input);
+        }
         flow.solve(input);
         Ok(flow)
     }
@@ -163,14 +181,14 @@ impl Flow {
         }
     }
 
-    /// The unit that starts at `pc`.
-    pub fn unit_at(&self, pc: u64) -> Option<usize> {
-        self.units.get(&pc).copied()
+    /// The unit that starts at `pc` with these key flags.
+    pub fn unit_at(&self, pc: u64, flags: u64) -> Option<usize> {
+        self.units.get(&(pc, flags)).copied()
     }
 
-    /// True when the region returns to `ret` from a call of `callee` without leaving.
-    pub fn is_internal_call(&self, callee: u64, ret: u64) -> bool {
-        self.unit_at(callee).is_some() && self.return_sites.iter().any(|&(pc, _)| pc == ret)
+    /// True when the region returns to `ret` from a call that it makes to itself without leaving.
+    pub fn returns_inside(&self, ret: u64) -> bool {
+        self.return_sites.contains(&ret)
     }
 
     fn collect_vars(&mut self, input: &RegionInput<'_>) {
@@ -185,12 +203,16 @@ impl Flow {
             }
         }
         let slots = self.vars.len();
+        let implied = self.slot_vars.iter().filter(|(n, _)| input.layout.def(Slot(**n)).implied);
+        let implied: Vec<usize> = implied.map(|(_, &var)| var).collect();
         for unit in input.units {
             self.local_base.push(self.vars.len());
             self.vars.extend(unit.locals.iter().map(|&ty| Var { ty, cell: None }));
         }
         self.all_slots = Bits::new(self.vars.len());
         (0..slots).for_each(|i| self.all_slots.insert(i));
+        self.implied = Bits::new(self.vars.len());
+        implied.into_iter().for_each(|i| self.implied.insert(i));
     }
 
     fn build_nodes(&mut self, input: &RegionInput<'_>) {
@@ -209,15 +231,17 @@ impl Flow {
         }
         for unit in input.units {
             for inst in unit.insts.iter().filter(|i| i.op == Op::ExitDirect) {
-                if inst.exit_kind() != ExitKind::Call || self.unit_at(inst.imm as u64).is_none() {
+                let callee = self.unit_at(inst.imm as u64, exit_flags(unit, inst).unwrap_or(0));
+                if inst.exit_kind() != ExitKind::Call || callee.is_none() {
                     continue;
                 }
+                // The callee may come back with other key flags.
                 if let Some(ret) = constant(unit, inst.args[0])
-                    && let Some(site) = self.unit_at(ret)
-                    && !self.return_sites.contains(&(ret, site))
+                    && input.units.iter().any(|u| u.pc == ret)
+                    && !self.return_sites.contains(&ret)
                     && self.return_sites.len() < MAX_RETURN_SITES
                 {
-                    self.return_sites.push((ret, site));
+                    self.return_sites.push(ret);
                 }
             }
         }
@@ -232,10 +256,13 @@ impl Flow {
                 Op::Brif => vec![inside(last.imm2), inside(last.imm as u32)],
                 Op::ExitDirect => {
                     let pc = last.imm as u64;
-                    self.unit_at(pc).map(|to| enter(pc, to)).into_iter().collect()
+                    let to = exit_flags(unit, &last).and_then(|flags| self.unit_at(pc, flags));
+                    to.map(|to| enter(pc, to)).into_iter().collect()
                 }
                 Op::ExitIndirect if last.exit_kind() == ExitKind::Return => {
-                    self.return_sites.iter().map(|&(pc, to)| enter(pc, to)).collect()
+                    let flags = exit_flags(unit, &last);
+                    let site = |&pc: &u64| self.unit_at(pc, flags?).map(|to| enter(pc, to));
+                    self.return_sites.iter().filter_map(site).collect()
                 }
                 _ => vec![],
             };
@@ -292,9 +319,24 @@ impl Flow {
         }
     }
 
-    /// What the instruction does to the variables.
-    pub fn effect(&self, input: &RegionInput<'_>, unit: usize, inst: &Inst) -> Effect {
+    /// Variables that are slots.
+    pub fn all_slots(&self) -> &Bits {
+        &self.all_slots
+    }
+
+    /// Variables that are implied slots ([`tulk_ir::RegLayout::imply`]).
+    pub fn implied(&self) -> &Bits {
+        &self.implied
+    }
+
+    /// What the instruction number `at` of the node's block does to the variables.
+    pub fn effect(&self, input: &RegionInput<'_>, n: usize, at: usize, inst: &Inst) -> Effect {
+        let unit = self.nodes[n].unit;
         match inst.op {
+            Op::Insn => match self.checkpoints.stored(n, at) {
+                Some(slots) => Effect::Checkpoint(slots.clone()),
+                None => Effect::None,
+            },
             Op::Get => Effect::Get(self.var(unit, inst.slot())),
             Op::Set => Effect::Set(self.var(unit, inst.slot())),
             Op::Call => {
@@ -307,9 +349,7 @@ impl Flow {
                 Effect::Call { store, load }
             }
             Op::Load | Op::Store | Op::AtomicRmw | Op::AtomicCas => {
-                if input.precise {
-                    Effect::Sync
-                } else if inst.memop().align() != MemAlign::Any && inst.memop().align_bytes() > 1 {
+                if inst.memop().align() != MemAlign::Any && inst.memop().align_bytes() > 1 {
                     Effect::SyncAside
                 } else {
                     Effect::None
@@ -317,10 +357,8 @@ impl Flow {
             }
             Op::ExitTrap => Effect::Sync,
             // Inside the region no slot is stored; what stays dirty is stored where it leaves.
-            Op::ExitDirect => match self.unit_at(inst.imm as u64) {
-                Some(_) => Effect::None,
-                None => Effect::Sync,
-            },
+            Op::ExitDirect if self.nodes[n].succs.is_empty() => Effect::Sync,
+            Op::ExitDirect => Effect::None,
             Op::ExitIndirect => Effect::SyncAside,
             _ => {
                 debug_assert!(inst.op.info().effects & (effect::FAULT | effect::SLOT) == 0);
@@ -334,6 +372,7 @@ impl Flow {
         match effect {
             Effect::Set(v) if self.vars[*v].cell.is_some() => dirty.insert(*v),
             Effect::Sync => dirty.clear(),
+            Effect::Checkpoint(store) => dirty.subtract(store),
             Effect::Call { store, load } => {
                 dirty.subtract(store);
                 dirty.subtract(load);
@@ -347,14 +386,14 @@ impl Flow {
     fn scan<'i>(
         &self,
         input: &RegionInput<'_>,
-        unit: usize,
-        insts: impl Iterator<Item = &'i Inst>,
+        n: usize,
+        insts: impl Iterator<Item = (usize, &'i Inst)>,
         dirty: &mut Bits,
         uses: &mut Bits,
         defs: &mut Bits,
     ) {
-        for inst in insts {
-            let effect = self.effect(input, unit, inst);
+        for (at, inst) in insts {
+            let effect = self.effect(input, n, at, inst);
             let stored = match &effect {
                 Effect::Get(v) => {
                     if !defs.contains(*v) {
@@ -363,7 +402,7 @@ impl Flow {
                     None
                 }
                 Effect::Sync | Effect::SyncAside => Some(dirty.clone()),
-                Effect::Call { store, .. } => {
+                Effect::Checkpoint(store) | Effect::Call { store, .. } => {
                     let mut bits = dirty.clone();
                     bits.intersect(store);
                     Some(bits)
@@ -395,8 +434,9 @@ impl Flow {
             for &n in &self.order.clone() {
                 let node = &self.nodes[n];
                 let mut dirty = node.dirty_in.clone();
-                for inst in input.units[node.unit].block(node.block) {
-                    self.step(&self.effect(input, node.unit, inst), &mut dirty);
+                let insts = input.units[node.unit].block(node.block);
+                for (at, inst) in insts.iter().enumerate() {
+                    self.step(&self.effect(input, n, at, inst), &mut dirty);
                 }
                 for i in 0..self.nodes[n].succs.len() {
                     let to = self.nodes[n].succs[i].to;
@@ -412,7 +452,8 @@ impl Flow {
             let node = &self.nodes[n];
             let insts = input.units[node.unit].block(node.block);
             let mut dirty = node.dirty_in.clone();
-            self.scan(input, node.unit, insts.iter(), &mut dirty, &mut uses[n], &mut defs[n]);
+            let insts = insts.iter().enumerate();
+            self.scan(input, n, insts, &mut dirty, &mut uses[n], &mut defs[n]);
             if node.succs.iter().any(|e| e.back) {
                 dirty.subtract(&defs[n]);
                 uses[n].union(&dirty);
@@ -441,10 +482,10 @@ impl Flow {
     /// Variables live behind the instruction number `at` of the node's block, where `dirty` holds.
     pub fn live_after(&self, input: &RegionInput<'_>, n: usize, at: usize, dirty: &Bits) -> Bits {
         let node = &self.nodes[n];
-        let insts = &input.units[node.unit].block(node.block)[at + 1..];
+        let insts = input.units[node.unit].block(node.block).iter().enumerate().skip(at + 1);
         let (mut dirty, empty) = (dirty.clone(), Bits::new(self.vars.len()));
         let (mut live, mut defs) = (empty.clone(), empty);
-        self.scan(input, node.unit, insts.iter(), &mut dirty, &mut live, &mut defs);
+        self.scan(input, n, insts, &mut dirty, &mut live, &mut defs);
         let mut out = self.live_out(n);
         if node.succs.iter().any(|e| e.back) {
             out.union(&dirty);
@@ -453,6 +494,12 @@ impl Flow {
         live.union(&out);
         live
     }
+}
+
+/// The key flags with which an exit leaves the unit, if they are a constant.
+pub fn exit_flags(unit: &Unit, exit: &Inst) -> Option<u64> {
+    let flags = exit.args[if exit.op == Op::ExitDirect { 1 } else { 2 }];
+    if flags.is_none() { Some(unit.flags) } else { constant(unit, flags) }
 }
 
 /// The number that an I64 operand holds when an `iconst` of the unit defines it.
@@ -465,16 +512,26 @@ pub fn constant(unit: &Unit, value: Value) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::MemoryModel;
+    use crate::checkpoint::Reaching;
+    use tulk_ir::RegLayout;
     use tulk_ir::filetest::env::{HELPERS, layout};
     use tulk_ir::parser::parse;
 
     fn with_flow(texts: &[&str], precise: bool, check: impl FnOnce(&Flow, &dyn Fn(&str) -> usize)) {
-        let layout = layout();
+        with_flow_of(&layout(), texts, precise, check);
+    }
+
+    fn with_flow_of(
+        layout: &RegLayout,
+        texts: &[&str],
+        precise: bool,
+        check: impl FnOnce(&Flow, &dyn Fn(&str) -> usize),
+    ) {
         let units: Vec<Unit> =
-            texts.iter().map(|t| parse(t, &layout, HELPERS).expect("a unit")).collect();
+            texts.iter().map(|t| parse(t, layout, HELPERS).expect("a unit")).collect();
         let units: Vec<&Unit> = units.iter().collect();
         let mem = MemoryModel::Flat;
-        let input = RegionInput { units: &units, layout: &layout, helpers: HELPERS, mem, precise };
+        let input = RegionInput { units: &units, layout, helpers: HELPERS, mem, precise };
         let flow = Flow::new(&input).expect("a region");
         check(&flow, &|name| flow.var(0, layout.by_name(name).expect("a register")));
     }
@@ -514,13 +571,71 @@ block2:
     }
 
     #[test]
-    fn a_precise_region_stores_before_the_fault() {
+    fn a_precise_region_that_only_reads_stores_nothing_for_faults() {
         let text = LOOP.replace("    set x4, v3\n", "");
         with_flow(&[&text], true, |flow, var| {
-            // The load stores what the last round left dirty, so that x2 must be known at the entry too.
-            assert!(flow.nodes[0].live_in.contains(var("x2")));
-            let dirty: Vec<usize> = flow.nodes[2].dirty_in.iter().collect();
-            assert_eq!(dirty, [var("x2"), var("x3")]);
+            assert!(!flow.nodes[0].live_in.contains(var("x2")));
+            assert_eq!(flow.checkpoints.stored(0, 0), None);
+            assert_eq!(flow.checkpoints.reaching(0), Reaching::One(0x1000));
+            assert!(!flow.checkpoints.dynamic);
+        });
+    }
+
+    const WRITES: &str = "unit 0x1000 len 12 insns 3 flags 0x0 fp arm
+block0:
+    insn 0x1000, 4
+    v0 = get x1
+    v1 = get x2
+    store.i64 v0 u64, v1
+    insn 0x1004, 4
+    v2 = get x2
+    v3 = add.i64 v2, v2
+    set x2, v3
+    insn 0x1008, 4
+    v4 = get x3
+    set x4, v4
+    exit jump 0x1000
+";
+
+    #[test]
+    fn a_checkpoint_stores_what_the_way_to_the_fault_reads() {
+        with_flow(&[WRITES], true, |flow, var| {
+            // Behind the store: x4 is overwritten before the next one, the others are not.
+            let stored: Vec<usize> = flow.checkpoints.stored(0, 4).expect("one").iter().collect();
+            assert_eq!(stored, [var("x1"), var("x2"), var("x3")]);
+            assert_eq!(flow.checkpoints.stored(0, 0), None);
+            // The first round's goes back to the entry.
+            assert_eq!(flow.checkpoints.reaching(0), Reaching::Many);
+            assert!(flow.checkpoints.dynamic);
+        });
+    }
+
+    #[test]
+    fn a_value_behind_a_checkpoint_may_stand_for_any_slot() {
+        let text = WRITES.replace("add.i64 v2, v2", "add.i64 v2, v0");
+        with_flow(&[&text], true, |flow, var| {
+            assert!(flow.checkpoints.stored(0, 4).expect("one").contains(var("x4")));
+        });
+    }
+
+    #[test]
+    fn an_implied_slot_is_stored_though_nothing_reads_it() {
+        let mut layout = layout();
+        layout.imply(layout.by_name("x4"));
+        // Overwritten before the next fault, as in the test above.
+        with_flow_of(&layout, &[WRITES], true, |flow, var| {
+            assert!(flow.checkpoints.stored(0, 4).expect("one").contains(var("x4")));
+        });
+    }
+
+    #[test]
+    fn an_instruction_with_two_writes_is_a_checkpoint() {
+        let twice = "    store.i64 v0 u64, v1\n    store.i64 v0+8 u64, v1\n";
+        let text = WRITES.replace("    store.i64 v0 u64, v1\n", twice);
+        with_flow(&[&text], true, |flow, _| {
+            assert!(flow.checkpoints.stored(0, 0).is_some());
+            assert!(flow.checkpoints.stored(0, 5).is_some());
+            assert!(!flow.checkpoints.dynamic);
         });
     }
 
@@ -544,8 +659,8 @@ block0:
     exit_indirect return v0
 ";
         with_flow(&[call, site, callee], false, |flow, _| {
-            assert!(flow.is_internal_call(0x3000, 0x1004));
-            assert!(!flow.is_internal_call(0x4000, 0x1004));
+            assert!(flow.returns_inside(0x1004));
+            assert!(!flow.returns_inside(0x1008));
             let back = Edge { to: 1, back: false, pc: Some(0x1004) };
             assert_eq!(flow.nodes[2].succs, [back]);
             assert!(flow.nodes[1].succs[0].back);

@@ -2,11 +2,14 @@
 //!
 //! A *region* is a set of units (translation blocks) that becomes one function: guest slots are Cranelift variables
 //! over the whole region, jumps between its units are jumps. [`Compiler`] turns a [`RegionInput`] into a
-//! [`Region`] (position-independent bytes, edge records, fault map); [`code_memory::CodeMemory`] places it. What
-//! generated code and the dispatcher share is written down in [`abi`]. Nothing here knows a guest.
+//! [`Region`] (position-independent bytes, edge records, fault map); [`code_memory::CodeMemory`] places it.
+//! [`baseline`] makes the same of a single block's bytecode, quickly and without Cranelift. What generated code and the
+//! dispatcher share is written down in [`abi`]. Nothing here knows a guest.
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod baseline;
+mod checkpoint;
 #[allow(unsafe_code)]
 pub mod code_memory;
 mod compiler;

@@ -12,15 +12,17 @@ pub enum MemoryModel {
     Based,
 }
 
-/// One compilation. All units have the same key flags and NaN rule.
+/// One compilation. All units have the same NaN rule.
 #[derive(Clone, Copy)]
 pub struct RegionInput<'a> {
-    /// `units[0]` is the entry. A direct exit to the pc of another unit is a jump inside the region. Pcs are distinct.
+    /// `units[0]` is the entry. A direct exit to the pc and key flags of another unit is a jump inside the region. No two
+    /// units have both in common.
     pub units: &'a [&'a Unit],
     pub layout: &'a RegLayout,
     pub helpers: &'a [HelperDef],
     pub mem: MemoryModel,
-    /// All slots are exact at a fault; else only the pc is.
+    /// At a fault all slots are exact at the pc that the fault map names, from which the interpreter repeats what led
+    /// to the fault; else the pc is that of the faulting instruction, and the slots are not exact.
     pub precise: bool,
 }
 
@@ -62,7 +64,8 @@ pub struct Region {
 }
 
 impl Region {
-    pub const ALIGN: usize = 64;
+    /// Of code, edge records and constants.
+    pub const ALIGN: usize = 16;
 }
 
 /// Text for logs.

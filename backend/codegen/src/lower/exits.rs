@@ -6,7 +6,7 @@
 use super::Lower;
 use crate::EdgeKind;
 use crate::abi::{JUMP_HASH_PARTS, Reason, word};
-use crate::flow::{self, constant};
+use crate::flow::{self, constant, exit_flags};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, types};
 use tulk_base::state::{CELL_PC, OFFSET_ENGINE, OFFSET_EXIT_REQUEST};
@@ -87,7 +87,7 @@ impl Lower<'_> {
         self.b.ins().return_(&[]);
     }
 
-    fn store_pc(&mut self, pc: u64) {
+    pub(super) fn store_pc(&mut self, pc: u64) {
         let pc = self.iconst(types::I64, pc as i64);
         self.store_cell(CELL_PC, pc);
     }
@@ -136,17 +136,18 @@ impl Lower<'_> {
     fn exit_direct(&mut self, inst: &Inst) {
         let pc = inst.imm as u64;
         let kind = inst.exit_kind();
-        if kind == ExitKind::Call && !inst.args[0].is_none() {
-            match constant(self.unit, inst.args[0]) {
-                Some(ret) if self.flow.is_internal_call(pc, ret) => {}
-                Some(ret) => self.push_return(ret),
-                None => {}
-            }
+        let inside = !self.flow.nodes[self.node].succs.is_empty();
+        if kind == ExitKind::Call
+            && let Some(ret) = constant(self.unit, inst.args[0])
+            && !(inside && self.flow.returns_inside(ret))
+        {
+            self.push_return(ret);
         }
-        if !self.flow.nodes[self.node].succs.is_empty() {
+        if inside {
             return self.follow(0);
         }
-        let number = self.edge_number(pc, EdgeKind::Exit(kind));
+        let flags = exit_flags(self.unit, inst).expect("constant key flags");
+        let number = self.edge_number(pc, flags, EdgeKind::Exit(kind));
         let edge = self.edge_address(number);
         let code = self.b.ins().load(types::I64, self.regions.links, edge, 0);
         let cold = self.cold_block();
@@ -165,7 +166,7 @@ impl Lower<'_> {
 
     /// Pushes a return address onto the ring, with the code that its edge record names now.
     fn push_return(&mut self, ret: u64) {
-        let number = self.edge_number(ret, EdgeKind::ReturnSite);
+        let number = self.edge_number(ret, self.unit.flags, EdgeKind::ReturnSite);
         let links = self.regions.links;
         let site = self.edge_address(number);
         let code = self.b.ins().load(types::I64, links, site, 0);
@@ -205,15 +206,13 @@ impl Lower<'_> {
             self.store_cell(CELL_PC, pc);
             return self.leave(Reason::Resync);
         }
-        let own = self.iconst(types::I64, self.unit.flags as i64);
-        let flags = if inst.args[2].is_none() { own } else { self.arg(inst, 2) };
+        let flags = match exit_flags(self.unit, inst) {
+            Some(flags) => self.iconst(types::I64, flags as i64),
+            None => self.arg(inst, 2),
+        };
         for i in 0..self.flow.nodes[self.node].succs.len() {
             let site = self.flow.nodes[self.node].succs[i].pc.expect("return sites have a pc");
-            let mut here = self.icmp_imm(IntCC::Equal, pc, site as i64);
-            if !inst.args[2].is_none() {
-                let same = self.b.ins().icmp(IntCC::Equal, flags, own);
-                here = self.b.ins().band(here, same);
-            }
+            let here = self.icmp_imm(IntCC::Equal, pc, site as i64);
             let (hit, miss) = (self.b.create_block(), self.b.create_block());
             self.b.ins().brif(here, hit, &[], miss, &[]);
             self.b.seal_block(hit);
@@ -241,17 +240,25 @@ impl Lower<'_> {
 
     /// Continues at the newest ring entry if it is the right one and has code, else goes to `otherwise`.
     fn pop_return(&mut self, pc: ir::Value, flags: ir::Value, otherwise: ir::Block) {
+        let links = self.regions.links;
         let top = self.load_word(word::RING_TOP);
         let entry = self.b.ins().iadd(self.env, top);
-        let other = self.mismatch(entry, RING_OFFSET, pc, flags);
-        let (hit, tail) = (self.b.create_block(), self.b.create_block());
-        self.b.ins().brif(other, otherwise, &[], hit, &[]);
-        self.b.seal_block(hit);
-        self.b.switch_to_block(hit);
+        let entry_pc = self.b.ins().load(types::I64, links, entry, RING_OFFSET + ENTRY_PC);
+        let here = self.b.ins().icmp(IntCC::Equal, pc, entry_pc);
+        let (found, hit, tail) =
+            (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(here, found, &[], otherwise, &[]);
+        self.b.seal_block(found);
+        self.b.switch_to_block(found);
         let down = self.b.ins().iadd_imm_s(top, -RING_STEP);
         let down = self.b.ins().band_imm_u(down, RING_MASK);
         self.store_word(word::RING_TOP, down);
-        let links = self.regions.links;
+        // A callee that changed the key flags has returned all the same.
+        let entry_flags = self.b.ins().load(types::I64, links, entry, RING_OFFSET + ENTRY_FLAGS);
+        let same = self.b.ins().icmp(IntCC::Equal, flags, entry_flags);
+        self.b.ins().brif(same, hit, &[], otherwise, &[]);
+        self.b.seal_block(hit);
+        self.b.switch_to_block(hit);
         let code = self.b.ins().load(types::I64, links, entry, RING_OFFSET + ENTRY_CODE);
         self.b.ins().brif(code, tail, &[], otherwise, &[]);
         self.b.seal_block(tail);

@@ -287,18 +287,36 @@ impl Lower<'_> {
     pub(super) fn beyond(&mut self, a: ir::Value, n: i32) -> ir::Value {
         let ty = self.type_of(a);
         let format = Format::of(ty);
-        if ty.is_vector() {
-            // In integers: lane comparisons by size raise invalid for quiet NaNs.
+        if ty.is_vector() || self.unit.fp == FpRule::X86 {
+            // In integers: lane comparisons by size raise invalid for quiet NaNs, all of them the denormal flag.
             let a = self.bits(format.int, a);
             let mask = self.int_const(format.int, !format.sign());
             let magnitude = self.b.ins().band(a, mask);
             let below = self.int_const(format.int, format.power(n) - 1);
             let outside = self.b.ins().icmp(IntCC::SignedGreaterThan, magnitude, below);
-            return self.b.ins().vany_true(outside);
+            return self.any(outside);
         }
         let magnitude = self.magnitude(a);
         let limit = self.float_const(ty, format.power(n));
         self.b.ins().fcmp(FloatCC::UnorderedOrGreaterThanOrEqual, magnitude, limit)
+    }
+
+    /// As [`Self::beyond`], or when (in any lane) `a` is denormal and the guest could see arithmetic on it.
+    pub(super) fn beyond_or_denormal(&mut self, a: ir::Value, n: i32) -> ir::Value {
+        let outside = self.beyond(a, n);
+        if self.unit.fp != FpRule::X86 {
+            return outside;
+        }
+        let format = Format::of(self.type_of(a));
+        let bits = self.bits(format.int, a);
+        let mask = self.int_const(format.int, !format.sign());
+        let magnitude = self.b.ins().band(bits, mask);
+        let one = self.int_const(format.int, 1);
+        let less = self.b.ins().isub(magnitude, one);
+        let last = self.int_const(format.int, format.min_normal() - 1);
+        let denormal = self.b.ins().icmp(IntCC::UnsignedLessThan, less, last);
+        let denormal = self.any(denormal);
+        self.b.ins().bor(outside, denormal)
     }
 
     pub(super) fn can_round(&self, round: Round) -> bool {
@@ -315,7 +333,7 @@ impl Lower<'_> {
         if round == Round::Current && !exact || exact && round != Round::Current {
             return self.slow(inst);
         }
-        let cond = self.beyond(a, Format::of(ty).fraction as i32);
+        let cond = self.beyond_or_denormal(a, Format::of(ty).fraction as i32);
         let hot = |s: &mut Self| {
             if round == Round::Current { s.round_current(a) } else { s.round_quietly(round, a) }
         };
@@ -448,7 +466,9 @@ impl Lower<'_> {
         if round == Round::Current {
             limit = limit.min(format.fraction as i32 - 1);
         }
-        let outside = if signed {
+        let outside = if signed && matches!(round, Round::Current | Round::Away) {
+            self.beyond_or_denormal(a, limit)
+        } else if signed {
             self.beyond(a, limit)
         } else {
             let (low, cc) = if round == Round::Zero {

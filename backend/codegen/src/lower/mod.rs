@@ -18,6 +18,8 @@ mod vector;
 mod vector_float;
 
 use crate::abi::EDGE_BYTES;
+use crate::checkpoint::Reaching;
+use crate::fault_map::FaultMap;
 use crate::flow::{Bits, Effect, Flow};
 use crate::{CompileError, Edge, EdgeKind, RegionInput};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -39,7 +41,7 @@ pub const EDGES_SYMBOL: u32 = 0;
 pub struct Lowered {
     /// `offset` counts from the first record.
     pub edges: Vec<Edge>,
-    /// Guest pc of every guest instruction, by source location.
+    /// What the fault map says for every guest instruction, by source location.
     pub pcs: Vec<u64>,
 }
 
@@ -83,6 +85,8 @@ pub struct Host {
     pub x86: bool,
     pub fma: bool,
     pub sse41: bool,
+    /// PSHUFB exists.
+    pub ssse3: bool,
     pub cas128: bool,
     pub endianness: Endianness,
 }
@@ -97,6 +101,7 @@ impl Host {
             x86,
             fma: !x86 || has("has_fma"),
             sse41: !x86 || has("has_sse41"),
+            ssse3: x86 && has("has_ssse3"),
             cas128: x86 && has("has_cmpxchg16b"),
             endianness: isa.endianness(),
         }
@@ -135,13 +140,16 @@ pub struct Lower<'a> {
     dirty: Bits,
     values: Vec<Option<ir::Value>>,
     nzcv: Known<nzcv::Producer>,
-    /// Vectors that are zero but for a scalar in lane 0.
+    /// Vectors whose lane 0 is a scalar that exists.
     scalars: Known<(Shape, ir::Value)>,
     // Results.
     edges: Vec<Edge>,
-    edge_numbers: HashMap<(u64, u8), usize>,
-    pcs: Vec<u64>,
+    edge_numbers: HashMap<(u64, u64, u8), usize>,
+    /// By source location: the guest instruction and its entry in the fault map.
+    insns: Vec<(u64, u64)>,
     pc: u64,
+    /// The current checkpoint.
+    reaching: Reaching,
     common: exits::Common,
 }
 
@@ -204,8 +212,9 @@ pub fn lower(
         scalars: Known::default(),
         edges: Vec::new(),
         edge_numbers: HashMap::new(),
-        pcs: Vec::new(),
+        insns: Vec::new(),
         pc: input.units[0].pc,
+        reaching: Reaching::None,
         common: exits::Common::default(),
     };
     lower.missing_preds[0] += 1;
@@ -216,12 +225,15 @@ pub fn lower(
     lower.finish_shared();
     lower.b.seal_all_blocks();
     lower.b.finalize(isa.frontend_config());
-    Ok(Lowered { edges: lower.edges, pcs: lower.pcs })
+    Ok(Lowered { edges: lower.edges, pcs: lower.insns.iter().map(|i| i.1).collect() })
 }
 
 impl<'a> Lower<'a> {
     fn entry(&mut self) {
         self.poll(self.input.units[0].pc);
+        if self.flow.checkpoints.dynamic {
+            self.store_pc(self.input.units[0].pc);
+        }
         self.mem_base = self.load_mem_base();
         let live: Vec<usize> = self.flow.nodes[0].live_in.iter().collect();
         for v in live {
@@ -253,6 +265,7 @@ impl<'a> Lower<'a> {
         self.node = n;
         let node = &self.flow.nodes[n];
         self.dirty = node.dirty_in.clone();
+        self.reaching = self.flow.checkpoints.reaching(n);
         let unit = self.input.units[node.unit];
         let range = unit.block_range(node.block);
         if !std::ptr::eq(unit, self.unit) || self.values.len() != unit.values.len() {
@@ -274,11 +287,16 @@ impl<'a> Lower<'a> {
 
     /// Code from here on belongs to the guest instruction at `pc`.
     fn start_insn(&mut self, pc: u64) {
-        if self.pcs.last() != Some(&pc) {
-            self.pcs.push(pc);
+        let back_to = match self.reaching {
+            Reaching::None => pc,
+            Reaching::One(pc) => pc,
+            Reaching::Many => FaultMap::CHECKPOINT,
+        };
+        if self.insns.last() != Some(&(pc, back_to)) {
+            self.insns.push((pc, back_to));
         }
         self.pc = pc;
-        self.b.set_srcloc(SourceLoc::new(self.pcs.len() as u32 - 1));
+        self.b.set_srcloc(SourceLoc::new(self.insns.len() as u32 - 1));
     }
 
     // Values.
@@ -424,23 +442,23 @@ impl<'a> Lower<'a> {
 
     /// Memory flags for a guest access by the current guest instruction.
     fn guest_flags(&self) -> MemFlagsData {
-        let number = self.pcs.len() as u32 - 1;
+        let number = self.insns.len() as u32 - 1;
         let code = TrapCode::unwrap_user((number % TRAP_CODES) as u8 + 1);
         self.regions.guest.with_trap_code(Some(code))
     }
 
     // Edge records.
 
-    fn edge_number(&mut self, pc: u64, kind: EdgeKind) -> usize {
+    fn edge_number(&mut self, pc: u64, flags: u64, kind: EdgeKind) -> usize {
         let tag = match kind {
             EdgeKind::Exit(k) => k as u8,
             EdgeKind::ReturnSite => u8::MAX,
         };
         let next = self.edges.len();
-        let n = *self.edge_numbers.entry((pc, tag)).or_insert(next);
+        let n = *self.edge_numbers.entry((pc, flags, tag)).or_insert(next);
         if n == next {
             let offset = next as u32 * EDGE_BYTES;
-            self.edges.push(Edge { pc, flags: self.unit.flags, kind, offset });
+            self.edges.push(Edge { pc, flags, kind, offset });
         }
         n
     }
@@ -461,8 +479,17 @@ impl<'a> Lower<'a> {
     }
 
     fn inst(&mut self, inst: &Inst) -> Result<(), CompileError> {
-        let unit = self.flow.nodes[self.node].unit;
-        match self.flow.effect(self.input, unit, inst) {
+        match self.flow.effect(self.input, self.node, self.at, inst) {
+            Effect::Checkpoint(slots) => {
+                let mut now = self.dirty.clone();
+                now.intersect(&slots);
+                self.store_slots(&now);
+                self.dirty.subtract(&slots);
+                if self.flow.checkpoints.dynamic {
+                    self.store_pc(inst.imm as u64);
+                }
+                self.reaching = Reaching::One(inst.imm as u64);
+            }
             Effect::Sync => {
                 self.store_dirty();
                 self.dirty.clear();
@@ -533,10 +560,10 @@ impl<'a> Lower<'a> {
             Vconst | Vsplat | Vscalar | Vlane | VsetLane | Vshuffle | Vswizzle | Vand | Vor
             | Vxor | VandNot | Vnot | Vbitsel | Vadd | Vsub | Vmul | Vneg | Vabs | VaddSatS
             | VaddSatU | VsubSatS | VsubSatU | VminS | VminU | VmaxS | VmaxU | VavgU | Vicmp
-            | VshlI | VshrUI | VshrSI | VshlV | VshrUV | VshrSV | VwidenLoS | VwidenLoU
-            | VwidenHiS | VwidenHiU | Vnarrow | VnarrowSatS | VnarrowSatSU | VnarrowSatU
-            | VmulWidenLoS | VmulWidenLoU | VmulWidenHiS | VmulWidenHiU | VaddPairs
-            | VmaddPairsS | Vpopcnt | Vclz | VanyTrue | VsignBits => {
+            | VshlI | VshrUI | VshrSI | VshlV | VshrUV | VshrSV | VshlBy | VshrUBy | VshrSBy
+            | VwidenLoS | VwidenLoU | VwidenHiS | VwidenHiU | Vnarrow | VnarrowSatS
+            | VnarrowSatSU | VnarrowSatU | VmulWidenLoS | VmulWidenLoU | VmulWidenHiS
+            | VmulWidenHiU | VaddPairs | VmaddPairsS | Vpopcnt | Vclz | VanyTrue | VsignBits => {
                 let value = self.lower_vector(inst);
                 self.define(inst, value);
             }

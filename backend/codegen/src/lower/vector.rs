@@ -4,7 +4,9 @@ use super::int::int_cc;
 use super::{Lower, clif_shape};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::immediates::V128Imm;
-use cranelift_codegen::ir::{self, ConstantData, InstBuilder, types};
+use cranelift_codegen::ir::{
+    self, ConstantData, InstBuilder, InstructionData, Opcode, ValueDef, types,
+};
 use tulk_ir::{Inst, Op, Shape};
 
 /// Byte selections that keep the even elements of `width` bytes of two vectors.
@@ -30,6 +32,24 @@ impl Lower<'_> {
         let (a, b) = (self.bits(types::I8X16, a), self.bits(types::I8X16, b));
         let mask = self.b.func.dfg.immediates.push(mask.to_le_bytes().to_vec().into());
         self.b.ins().shuffle(a, b, mask)
+    }
+
+    /// Whether every byte of the vector is known to have no bit outside `mask`: it was and-ed with a constant.
+    fn has_only_bits(&self, v: ir::Value, mask: u8) -> bool {
+        let dfg = &self.b.func.dfg;
+        let origin = |v| match dfg.value_def(dfg.resolve_aliases(v)) {
+            ValueDef::Result(inst, _) => Some(inst),
+            _ => None,
+        };
+        let Some(and) = origin(v).filter(|&i| dfg.insts[i].opcode() == Opcode::Band) else {
+            return false;
+        };
+        dfg.inst_args(and).iter().any(|&arg| match origin(arg).map(|i| dfg.insts[i]) {
+            Some(InstructionData::UnaryConst { opcode: Opcode::Vconst, constant_handle }) => {
+                dfg.constants.get(constant_handle).iter().all(|byte| byte & !mask == 0)
+            }
+            _ => false,
+        })
     }
 
     fn shaped(&mut self, inst: &Inst, i: usize) -> ir::Value {
@@ -73,6 +93,9 @@ impl Lower<'_> {
             }
             Op::VsetLane => {
                 let (a, lane) = (self.shaped(inst, 0), self.arg(inst, 1));
+                if inst.imm2 == 0 {
+                    self.scalars.note(inst.dst, (inst.shape, lane));
+                }
                 self.b.ins().insertlane(a, lane, inst.imm2 as u8)
             }
             Op::Vshuffle => {
@@ -88,6 +111,10 @@ impl Lower<'_> {
             Op::Vswizzle | Op::Vand | Op::Vor | Op::Vxor | Op::VandNot => {
                 let (a, b) = self.args2(inst);
                 match inst.op {
+                    // Byte numbers without bits 6:4 are as the host's instruction wants them.
+                    Op::Vswizzle if self.host.ssse3 && self.has_only_bits(b, 0x8f) => {
+                        self.b.ins().x86_pshufb(a, b)
+                    }
                     Op::Vswizzle => self.b.ins().swizzle(a, b),
                     Op::Vand => self.b.ins().band(a, b),
                     Op::Vor => self.b.ins().bor(a, b),
@@ -110,6 +137,7 @@ impl Lower<'_> {
                 self.b.ins().vhigh_bits(types::I32, a)
             }
             Op::VshlI | Op::VshrUI | Op::VshrSI => self.shift_imm(inst),
+            Op::VshlBy | Op::VshrUBy | Op::VshrSBy => self.shift_by(inst),
             Op::Vneg
             | Op::Vabs
             | Op::Vpopcnt
@@ -262,6 +290,24 @@ impl Lower<'_> {
             Op::VshrUI => self.b.ins().ushr_imm_u(a, amount as i64),
             _ => self.b.ins().sshr_imm_u(a, amount.min(bits - 1) as i64),
         }
+    }
+
+    /// Shifts by the same variable amount, which the host takes modulo the width.
+    fn shift_by(&mut self, inst: &Inst) -> ir::Value {
+        let (a, amount) = (self.shaped(inst, 0), self.arg(inst, 1));
+        let bits = inst.shape.lane_bits() as i64;
+        if inst.op == Op::VshrSBy {
+            let last = self.iconst(types::I64, bits - 1);
+            let amount = self.b.ins().umin(amount, last);
+            return self.b.ins().sshr(a, amount);
+        }
+        let shifted = match inst.op {
+            Op::VshlBy => self.b.ins().ishl(a, amount),
+            _ => self.b.ins().ushr(a, amount),
+        };
+        let inside = self.icmp_imm(IntCC::UnsignedLessThan, amount, bits);
+        let zero = self.lane_const(clif_shape(inst.shape), 0);
+        self.b.ins().select(inside, shifted, zero)
     }
 
     /// Shifts by an amount per lane. The host instructions for this are out of reach, so: 64-bit lanes one by one,

@@ -4,7 +4,7 @@
 use super::float::{Format, float_cc};
 use super::{Lower, clif_shape};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{self, InstBuilder, types};
+use cranelift_codegen::ir::{self, InstBuilder, Opcode, ValueDef, types};
 use tulk_ir::{FloatCc, Inst, Op, Round, Shape};
 
 impl Lower<'_> {
@@ -114,7 +114,7 @@ impl Lower<'_> {
         if round == Round::Current && !exact || exact && round != Round::Current {
             return self.slow(inst);
         }
-        let cond = self.beyond(a, Format::of(ty).fraction as i32);
+        let cond = self.beyond_or_denormal(a, Format::of(ty).fraction as i32);
         let hot = |s: &mut Self| match round {
             Round::Current => s.round_current_lanes(a),
             _ => s.each_lane(ty, a, |s, x| s.round_quietly(round, x)),
@@ -126,8 +126,8 @@ impl Lower<'_> {
     fn round_current_lanes(&mut self, a: ir::Value) -> ir::Value {
         let ty = self.type_of(a);
         let format = Format::of(ty);
-        let sign = self.float_const(ty, format.sign());
-        let sign = self.b.ins().band(a, sign);
+        let signs = self.float_const(ty, format.sign());
+        let sign = self.b.ins().band(a, signs);
         let large = self.float_const(ty, format.power(format.fraction as i32));
         let large = self.b.ins().bor(large, sign);
         let sum = self.b.ins().fadd(a, large);
@@ -135,6 +135,8 @@ impl Lower<'_> {
         let nan = self.b.ins().fcmp(FloatCC::Unordered, sum, sum);
         let nan = self.b.ins().vany_true(nan);
         self.pin(nan);
+        // A zero difference is negative when rounding down.
+        let r = self.b.ins().band_not(r, signs);
         self.b.ins().bor(r, sign)
     }
 
@@ -144,10 +146,13 @@ impl Lower<'_> {
         let format = Format::of(ty);
         let round = inst.round();
         let (signed, bits) = (inst.op == Op::VftoS, format.bits as i32);
-        if !self.host.sse41 || matches!(round, Round::Away | Round::Current) {
+        let by_sum = round == Round::Current && signed;
+        if !self.host.sse41 || matches!(round, Round::Away | Round::Current) && !by_sum {
             return self.slow(inst);
         }
-        let outside = if signed {
+        let outside = if by_sum {
+            self.beyond_or_denormal(a, format.fraction as i32 - 1)
+        } else if signed {
             self.beyond(a, if round == Round::Zero { bits - 1 } else { bits - 2 })
         } else {
             // As integers, NaNs and numbers with a sign are large.
@@ -157,7 +162,11 @@ impl Lower<'_> {
             self.b.ins().vany_true(outside)
         };
         let hot = |s: &mut Self| {
-            let a = if round == Round::Zero { a } else { s.round_native(round, a) };
+            let a = match round {
+                Round::Zero => a,
+                Round::Current => s.round_current_lanes(a),
+                _ => s.round_native(round, a),
+            };
             let r = if inst.shape == Shape::F32x4 {
                 if s.host.x86 {
                     s.b.ins().x86_cvtt2dq(types::I32X4, a)
@@ -175,12 +184,27 @@ impl Lower<'_> {
         self.if_else(outside, types::I8X16, hot, |s| s.slow(inst))
     }
 
+    /// Whether the lanes are the low 32-bit lanes of a vector, sign-extended.
+    fn is_widened(&self, a: ir::Value) -> bool {
+        let dfg = &self.b.func.dfg;
+        let mut a = dfg.resolve_aliases(a);
+        while let ValueDef::Result(inst, _) = dfg.value_def(a) {
+            match dfg.insts[inst].opcode() {
+                Opcode::Bitcast => a = dfg.resolve_aliases(dfg.inst_args(inst)[0]),
+                Opcode::SwidenLow => return true,
+                _ => break,
+            }
+        }
+        false
+    }
+
     fn lanes_from_int(&mut self, inst: &Inst) -> ir::Value {
         let to = clif_shape(inst.shape);
         let a = self.arg(inst, 0);
         let a = self.bits(Format::of(to).int, a);
         let signed = inst.op == Op::VstoF;
-        let r = if signed && inst.shape == Shape::F32x4 {
+        let r = if signed && (inst.shape == Shape::F32x4 || self.is_widened(a)) {
+            // Of widened 32-bit lanes one host instruction makes doubles.
             self.b.ins().fcvt_from_sint(to, a)
         } else {
             self.each_lane(to, a, |s, x| s.int_to_float(to.lane_type(), signed, x))

@@ -7,7 +7,10 @@ use tulk_ir::passes::PassConfig;
 
 fn run(model: MemoryModel, optimize: bool) {
     let options = Options { optimize, verify: true, listing: false };
-    let mut machine = Machine::new(options, model, true);
+    run_on(Machine::new(options, model, true));
+}
+
+fn run_on(mut machine: Machine) {
     let report = run_all(&mut machine, &[PassConfig::hot()]);
     report.assert_passed();
     assert!(report.runs > 100, "only {} runs", report.runs);
@@ -21,4 +24,14 @@ fn filetests_flat() {
 #[test]
 fn filetests_based_unoptimized() {
     run(MemoryModel::Based, false);
+}
+
+#[test]
+fn filetests_baseline_flat() {
+    run_on(Machine::baseline(MemoryModel::Flat));
+}
+
+#[test]
+fn filetests_baseline_based() {
+    run_on(Machine::baseline(MemoryModel::Based));
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything is process-wide (memory at fixed addresses, a signal handler), so runs hold one lock.
 
+use super::reference::Reference;
 use std::arch::{asm, naked_asm};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -9,11 +10,15 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use tulk_base::state::CELL_PC;
 use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
 use tulk_codegen::abi::{self, JumpEntry, Reason, word};
+use tulk_codegen::baseline::{Baseline, Input, Profile};
 use tulk_codegen::code_memory::{CodeBlock, CodeMemory};
-use tulk_codegen::{Compiler, MemoryModel, Options, Region, RegionInput};
+use tulk_codegen::{Compiler, Edge, FaultMap, MemoryModel, Options, Region, RegionInput};
 use tulk_ir::filetest::env::{HELPERS, TestEnv, layout};
 use tulk_ir::filetest::{Outcome, Runner};
 use tulk_ir::interp::eval::{EvalOp, eval};
+use tulk_ir::interp::{self, Program};
+use tulk_ir::op::effect;
+use tulk_ir::passes::{PassConfig, optimize};
 use tulk_ir::{ExitKind, FpFlags, HelperCx, Inst, Op, RegLayout, Round, Type, Unit};
 
 const PAGES: u64 = 0x10000;
@@ -113,6 +118,56 @@ extern "sysv64" fn run_helper(state: *mut CpuState, number: u64, imm: u64) {
         Ok(value) => abi::set_result(state, value),
         Err(t) => *trap = Some(t),
     }
+}
+
+/// The step thunk: an ordinary function.
+extern "sysv64" fn run_step(state: *mut CpuState, program: *const Program, index: u64) {
+    // SAFETY: as above; the program outlives its code's runs.
+    let (state, program) = unsafe { (&mut *state, &*program) };
+    // SAFETY: as above.
+    let (env, trap) = unsafe { (&mut *CURRENT.0.get(), &mut *CURRENT.1.get()) };
+    let env = env.as_mut().expect("a run is on");
+    copy_pages(env, false);
+    let result = interp::step(program, index as u32, state, HELPERS, env);
+    copy_pages(env, true);
+    state.engine[word::STATUS] = result.is_err() as u64;
+    if let Err(t) = result {
+        *trap = Some(t);
+    }
+    clobber();
+}
+
+/// Leaves junk in the registers that a System V call may change.
+#[unsafe(naked)]
+extern "sysv64" fn clobber() {
+    naked_asm!(
+        "mov rax, 0x5a5a5a5a5a5a5a5a",
+        "mov rcx, rax",
+        "mov rdx, rax",
+        "mov rsi, rax",
+        "mov rdi, rax",
+        "mov r8, rax",
+        "mov r9, rax",
+        "mov r10, rax",
+        "mov r11, rax",
+        "movq xmm0, rax",
+        "movq xmm1, rax",
+        "movq xmm2, rax",
+        "movq xmm3, rax",
+        "movq xmm4, rax",
+        "movq xmm5, rax",
+        "movq xmm6, rax",
+        "movq xmm7, rax",
+        "movq xmm8, rax",
+        "movq xmm9, rax",
+        "movq xmm10, rax",
+        "movq xmm11, rax",
+        "movq xmm12, rax",
+        "movq xmm13, rax",
+        "movq xmm14, rax",
+        "movq xmm15, rax",
+        "ret",
+    )
 }
 
 /// Copies the environment's memory to the host pages, or back.
@@ -225,10 +280,19 @@ pub struct Placed {
     pub address: usize,
 }
 
+impl Placed {
+    /// The edge whose record is at this address.
+    pub fn edge_at(&self, record: u64) -> &Edge {
+        let at = |e: &&Edge| self.address + e.offset as usize == record as usize;
+        self.region.edges.iter().find(at).expect("an edge record")
+    }
+}
+
 /// How a run of regions ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Left {
     Poll,
+    Hot,
     /// Unlinked edge: its address.
     Direct(u64),
     Indirect {
@@ -244,8 +308,21 @@ pub enum Left {
     },
 }
 
+/// Who compiles the units of [`Runner::run`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tier {
+    Baseline,
+    Cranelift,
+}
+
 pub struct Machine {
+    pub tier: Tier,
     pub compiler: Compiler,
+    pub baseline: Baseline,
+    /// Passes that units go through before the baseline compiler.
+    pub passes: Option<PassConfig>,
+    /// What baseline code counts: executions, and direct exits 0 and 1.
+    pub counters: Box<[u32; 3]>,
     pub memory: CodeMemory,
     pub model: MemoryModel,
     pub precise: bool,
@@ -253,7 +330,8 @@ pub struct Machine {
     pub cache: Vec<JumpEntry>,
     /// Rounding mode of runs, if not the environment's.
     pub round: Option<Round>,
-    /// The last run ended in a fault whose address the host did not tell.
+    /// The last run ended in a fault whose address the host did not tell or that does not come back the same, see
+    /// [`interrupted`].
     pub unknown_fault: bool,
 }
 
@@ -261,7 +339,11 @@ impl Machine {
     pub fn new(options: Options, model: MemoryModel, precise: bool) -> Machine {
         setup();
         Machine {
+            tier: Tier::Cranelift,
             compiler: Compiler::new(options).unwrap(),
+            baseline: Baseline::new().unwrap(),
+            passes: None,
+            counters: Box::default(),
             memory: CodeMemory::new(64 << 20).unwrap(),
             model,
             precise,
@@ -270,6 +352,20 @@ impl Machine {
             round: None,
             unknown_fault: false,
         }
+    }
+
+    /// As [`Machine::new`], with the baseline compiler.
+    pub fn baseline(model: MemoryModel) -> Machine {
+        Machine { tier: Tier::Baseline, ..Machine::new(Options::default(), model, true) }
+    }
+
+    /// Baseline code of a program, which must live as long as that.
+    pub fn compile_baseline(&mut self, unit: &Unit, program: &Program, limit: u32) -> Region {
+        let base = self.counters.as_ptr() as u64;
+        let profile = Profile { base, heat: 0, limit, edges: [Some(4), Some(8)] };
+        let (pc, flags, insns) = (unit.pc, unit.flags, unit.guest_insns);
+        let input = Input { program, pc, flags, insns, mem: self.model, profile };
+        self.baseline.compile(&input).unwrap()
     }
 
     pub fn compile(&mut self, units: &[&Unit]) -> Region {
@@ -299,6 +395,7 @@ impl Machine {
     fn prepare(&self, state: &mut CpuState) {
         state.engine[word::THUNK_HELPER] = helper_thunk as *const () as u64;
         state.engine[word::THUNK_EVAL] = eval_thunk as *const () as u64;
+        state.engine[word::THUNK_STEP] = run_step as *const () as u64;
         state.engine[word::MEM_BASE] = BASE.load(SeqCst);
         state.engine[word::JUMP_CACHE] = self.cache.as_ptr() as u64;
     }
@@ -354,6 +451,7 @@ impl Machine {
         let [a, b] = [word::A, word::B].map(|w| state.engine[w]);
         match Reason::from_word(state.engine[word::REASON]).expect("a reason") {
             Reason::Poll => Left::Poll,
+            Reason::Hot => Left::Hot,
             Reason::Direct => Left::Direct(a),
             Reason::Indirect => Left::Indirect { flags: a },
             Reason::Resync => Left::Resync,
@@ -374,7 +472,9 @@ impl Machine {
         if let Left::Fault { fault, host_pc, .. } = left {
             let offset = host_pc - placed.address as u64;
             let pc = placed.region.fault_map.lookup(offset as u32).expect("pc of a fault");
-            state.cells[CELL_PC as usize] = pc;
+            if pc != FaultMap::CHECKPOINT {
+                state.cells[CELL_PC as usize] = pc;
+            }
             return Left::Trap(Trap::Mem(fault));
         }
         left
@@ -385,7 +485,22 @@ impl Machine {
     }
 }
 
-/// The memory accesses of the guest instruction at `pc`.
+/// True when the guest instruction at `pc` may fault behind something that cannot be repeated, which then is done
+/// twice: no lifter writes such, except for stores, of which an integer of 128 bits is two.
+pub fn interrupted(unit: &Unit, pc: u64) -> bool {
+    let start = unit.insts.iter().rposition(|i| i.op == Op::Insn && i.imm as u64 == pc);
+    let own = unit.insts[start.map_or(0, |n| n + 1)..].iter().take_while(|i| i.op != Op::Insn);
+    let mut done = false;
+    own.into_iter().any(|i| {
+        let faults = i.op.info().effects & effect::FAULT != 0 && i.op != Op::Call;
+        let halves = i.op == Op::Store && i.ty == Type::I128;
+        let cut = faults && done || halves;
+        done |= !i.repeatable(HELPERS);
+        cut
+    })
+}
+
+/// The accesses of the guest instruction at `pc`.
 fn memory_ops(unit: &Unit, pc: u64) -> Vec<&Inst> {
     let mut at = unit.pc;
     let accesses = unit.insts.iter().filter(|i| {
@@ -399,12 +514,23 @@ fn memory_ops(unit: &Unit, pc: u64) -> Vec<&Inst> {
 
 impl Runner for Machine {
     fn run(&mut self, unit: &Unit, state: &mut CpuState, env: &mut TestEnv) -> Outcome {
-        let unit = Unit { flags: OWN_FLAGS, ..unit.clone() };
+        let mut unit = Unit { flags: OWN_FLAGS, ..unit.clone() };
+        if let Some(passes) = &self.passes {
+            optimize(&mut unit, &self.layout, HELPERS, passes);
+        }
         env.round = self.round.unwrap_or(env.round);
-        let region = self.compile(&[&unit]);
+        // Where the steps can find it.
+        let program = Program::new(&unit, &self.layout, HELPERS);
+        let region = match self.tier {
+            Tier::Cranelift => self.compile(&[&unit]),
+            Tier::Baseline => self.compile_baseline(&unit, &program, u32::MAX),
+        };
         let placed = self.place(region);
+        let (mut first_state, mut first_env) = (CpuState::new(), env.clone());
+        first_state.cells.copy_from_slice(&state.cells);
         let mut left = self.run_region(&placed, state, env);
-        if let Left::Trap(Trap::Mem(fault)) = &mut left {
+        if let Left::Trap(Trap::Mem(MemFault { cause: FaultCause::Align, .. })) = left {
+        } else if let (Left::Trap(Trap::Mem(fault)), Tier::Baseline) = (&mut left, self.tier) {
             // A read-modify-write may fault at its read; for the guest it is a write.
             let ops = memory_ops(&unit, state.pc());
             if ops.iter().all(|i| i.op != Op::Load) {
@@ -414,11 +540,21 @@ impl Runner for Machine {
             }
             // An integer of 128 bits is stored in halves, of which the second may fault.
             self.unknown_fault |= ops.iter().any(|i| i.op == Op::Store && i.ty == Type::I128);
+        } else if let Left::Trap(Trap::Mem(_)) = left {
+            // The plain walk takes over at the checkpoint, where it has been itself.
+            self.free(placed);
+            let mut reference = Reference::new();
+            reference.run(&unit, &mut first_state, &mut first_env);
+            self.unknown_fault |= interrupted(&unit, state.pc());
+            return reference.resume(&unit, state, env);
         }
         let flags = |flags| (flags != OWN_FLAGS).then_some(flags);
         let outcome = match left {
-            Left::Poll => panic!("nobody asked to leave"),
-            Left::Direct(_) => Outcome::Exit { pc: state.pc(), flags: None, hint: None },
+            Left::Poll | Left::Hot => panic!("nobody asked to leave"),
+            Left::Direct(record) => {
+                let own = flags(placed.edge_at(record).flags);
+                Outcome::Exit { pc: state.pc(), flags: own, hint: None }
+            }
             Left::Indirect { flags: f } => {
                 Outcome::Exit { pc: state.pc(), flags: flags(f), hint: None }
             }

@@ -1,6 +1,7 @@
 //! Tests that execute generated code on this host.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+mod baseline;
 mod filetests;
 mod machine;
 mod quality;

@@ -2,8 +2,10 @@
 //! catch gross regressions.
 
 use tulk_base::MemOp;
+use tulk_codegen::baseline::{Baseline, Input, Profile};
 use tulk_codegen::{Compiler, MemoryModel, Options, Region, RegionInput};
 use tulk_ir::filetest::env::{HELPERS, layout};
+use tulk_ir::interp::Program;
 use tulk_ir::{Builder, FpRule, IntCc, RegLayout, Shape, Slot, Type, Unit};
 
 fn slot(layout: &RegLayout, name: &str) -> Slot {
@@ -166,5 +168,47 @@ fn canonical_regions() {
             }
             assert!(count <= *bound, "{name} became {count} instructions");
         }
+    }
+}
+
+/// Compile cost and size of the baseline compiler on the same blocks.
+#[test]
+fn canonical_baseline_blocks() {
+    let layout = layout();
+    let units = [
+        ("straight", straight(), 24.0),
+        ("copy", copy_loop(), 60.0),
+        ("count", counter(), 120.0),
+        ("dot", dot_product(), 100.0),
+    ];
+    let profile = Profile { base: 0, heat: 0, limit: u32::MAX, edges: [Some(4), Some(8)] };
+    let mut baseline = Baseline::new().unwrap();
+    for (name, unit, bound) in &units {
+        let program = Program::new(unit, &layout, HELPERS);
+        let (pc, flags, insns) = (unit.pc, unit.flags, unit.guest_insns);
+        let input = Input { program: &program, pc, flags, insns, mem: MemoryModel::Flat, profile };
+        let mut best = f64::MAX;
+        let mut region = baseline.compile(&input).unwrap();
+        for _ in 0..50 {
+            let start = std::time::Instant::now();
+            region = std::hint::black_box(baseline.compile(&input).unwrap());
+            best = best.min(start.elapsed().as_secs_f64() * 1e9);
+        }
+        let per_guest = region.code_len as f64 / insns as f64;
+        println!(
+            "{name}: {insns} guest, {} steps, {} bytes of code ({per_guest:.1} per guest), {} in all, \
+             {best:.0} ns ({:.0} per step), fault map {}",
+            program.len(),
+            region.code_len,
+            region.bytes.len(),
+            best / program.len() as f64,
+            region.fault_map.size(),
+        );
+        if let Some(folder) = std::env::var_os("TULK_CODE") {
+            let file = std::path::Path::new(&folder).join(name);
+            std::fs::write(file, &region.bytes[..region.code_len as usize]).unwrap();
+            println!("{program:?}");
+        }
+        assert!(per_guest <= *bound, "{name} became {per_guest} bytes for each instruction");
     }
 }

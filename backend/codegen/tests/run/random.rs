@@ -2,10 +2,12 @@
 
 use super::machine::Machine;
 use super::reference::Reference;
+use tulk_codegen::baseline::Baseline;
 use tulk_codegen::{MemoryModel, Options};
 use tulk_ir::Round;
 use tulk_ir::filetest::env::layout;
 use tulk_ir::filetest::random::{self, Rng, compare};
+use tulk_ir::passes::PassConfig;
 
 fn seeds() -> u64 {
     std::env::var("TULK_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(300)
@@ -14,7 +16,10 @@ fn seeds() -> u64 {
 fn compare_units(first: u64, options: random::Options, model: MemoryModel, optimize: bool) {
     let options_c =
         Options { optimize, verify: true, listing: std::env::var_os("TULK_LISTING").is_some() };
-    let mut machine = Machine::new(options_c, model, true);
+    compare_on(first, options, Machine::new(options_c, model, true));
+}
+
+fn compare_on(first: u64, options: random::Options, mut machine: Machine) {
     let mut reference = Reference::new();
     let mut failures = Vec::new();
     let one = std::env::var("TULK_SEED").ok().and_then(|s| s.parse().ok());
@@ -72,4 +77,47 @@ fn everything() {
 #[test]
 fn everything_unoptimized() {
     compare_units(500_000, ALL, MemoryModel::Based, false);
+}
+
+#[test]
+fn baseline_integers_and_vectors() {
+    let options = random::Options { size: 30, floats: false, memory: false, calls: false };
+    compare_on(600_000, options, Machine::baseline(MemoryModel::Flat));
+}
+
+#[test]
+fn baseline_floats() {
+    let options = random::Options { size: 20, floats: true, memory: false, calls: false };
+    compare_on(700_000, options, Machine::baseline(MemoryModel::Flat));
+}
+
+#[test]
+fn baseline_memory() {
+    let options = random::Options { size: 30, floats: false, memory: true, calls: true };
+    compare_on(800_000, options, Machine::baseline(MemoryModel::Flat));
+    compare_on(900_000, options, Machine::baseline(MemoryModel::Based));
+}
+
+#[test]
+fn baseline_everything() {
+    compare_on(1_000_000, ALL, Machine::baseline(MemoryModel::Flat));
+    compare_on(1_100_000, ALL, Machine::baseline(MemoryModel::Based));
+}
+
+/// As blocks come from the lifter: after the passes for cold code.
+#[test]
+fn baseline_after_passes() {
+    let machine = |model| Machine { passes: Some(PassConfig::cold()), ..Machine::baseline(model) };
+    compare_on(1_200_000, ALL, machine(MemoryModel::Flat));
+    compare_on(1_300_000, ALL, machine(MemoryModel::Based));
+}
+
+#[test]
+fn baseline_without_extensions() {
+    let machine = || {
+        let baseline = Baseline::new().unwrap().without_extensions();
+        Machine { baseline, ..Machine::baseline(MemoryModel::Flat) }
+    };
+    let options = random::Options { size: 30, floats: true, memory: false, calls: false };
+    compare_on(1_400_000, options, machine());
 }

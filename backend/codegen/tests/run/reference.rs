@@ -1,6 +1,7 @@
 //! A plain walk over IR: one instruction after the other, values in a table, pure operations by `eval`.
 
 use super::machine::with_float_unit;
+use std::collections::HashMap;
 use tulk_base::{CpuState, GuestMem, GuestVa, Trap};
 use tulk_ir::filetest::env::{HELPERS, TestEnv, layout};
 use tulk_ir::filetest::{Outcome, Runner};
@@ -11,23 +12,57 @@ pub struct Reference {
     /// Rounding mode of runs, if not the environment's.
     pub round: Option<Round>,
     layout: RegLayout,
+    /// Where walks were at the last passage of each guest instruction.
+    trail: HashMap<u64, Place>,
+}
+
+/// A position in a unit, with what the walk knew there besides the state.
+#[derive(Clone)]
+struct Place {
+    at: usize,
+    values: Vec<u128>,
+    locals: Vec<u128>,
 }
 
 impl Reference {
     pub fn new() -> Reference {
-        Reference { round: None, layout: layout() }
+        Reference { round: None, layout: layout(), trail: HashMap::new() }
     }
 
-    fn walk(&self, unit: &Unit, state: &mut CpuState, env: &mut TestEnv) -> Outcome {
-        let mut values = vec![0u128; unit.values.len()];
-        let mut locals = vec![0u128; unit.locals.len()];
-        let mut at = 0;
+    /// Forgets where walks were.
+    pub fn start(&mut self) {
+        self.trail.clear();
+    }
+
+    /// Walks on in the unit from the instruction at the state's pc, which has been passed since [`Reference::start`].
+    pub fn resume(&mut self, unit: &Unit, state: &mut CpuState, env: &mut TestEnv) -> Outcome {
+        let place = self.trail[&state.pc()].clone();
+        with_float_unit(env, |env| self.walk(unit, place, state, env))
+    }
+
+    fn walk(
+        &mut self,
+        unit: &Unit,
+        from: Place,
+        state: &mut CpuState,
+        env: &mut TestEnv,
+    ) -> Outcome {
+        let Place { mut at, mut values, mut locals } = from;
         let mut pc = unit.pc;
         loop {
             let inst = &unit.insts[at];
+            if inst.op == Op::Insn {
+                let place = Place { at, values: values.clone(), locals: locals.clone() };
+                self.trail.insert(inst.imm as u64, place);
+            }
             at += 1;
             let args = inst.args.map(|a| if a.is_none() { 0 } else { values[a.0 as usize] });
-            let start = |block: u32| unit.blocks[block as usize] as usize;
+            // A block may start in the middle of a guest instruction.
+            let mut enter = |block: u32| {
+                at = unit.blocks[block as usize] as usize;
+                let open = unit.insts[..at].iter().rev().find(|i| i.op == Op::Insn);
+                pc = open.map_or(unit.pc, |i| i.imm as u64);
+            };
             let result = match inst.op {
                 Op::Get => Ok(match inst.slot().as_local() {
                     Some(n) => locals[n as usize],
@@ -64,15 +99,16 @@ impl Reference {
                     (HELPERS[inst.imm2 as usize].func)(&mut HelperCx { state, env }, &args)
                 }
                 Op::Jump => {
-                    at = start(inst.imm2);
+                    enter(inst.imm2);
                     continue;
                 }
                 Op::Brif => {
-                    at = start(if args[0] as u8 != 0 { inst.imm2 } else { inst.imm as u32 });
+                    enter(if args[0] as u8 != 0 { inst.imm2 } else { inst.imm as u32 });
                     continue;
                 }
                 Op::ExitDirect => {
-                    return Outcome::Exit { pc: inst.imm as u64, flags: None, hint: None };
+                    let flags = (!inst.args[1].is_none()).then_some(args[1] as u64);
+                    return Outcome::Exit { pc: inst.imm as u64, flags, hint: None };
                 }
                 Op::ExitIndirect => {
                     let flags = (!inst.args[2].is_none()).then_some(args[2] as u64);
@@ -125,7 +161,9 @@ fn access(unit: &Unit, inst: &Inst, args: [u128; 3], env: &mut TestEnv) -> Resul
 impl Runner for Reference {
     fn run(&mut self, unit: &Unit, state: &mut CpuState, env: &mut TestEnv) -> Outcome {
         env.round = self.round.unwrap_or(env.round);
-        with_float_unit(env, |env| self.walk(unit, state, env))
+        let values = vec![0u128; unit.values.len()];
+        let start = Place { at: 0, values, locals: vec![0u128; unit.locals.len()] };
+        with_float_unit(env, |env| self.walk(unit, start, state, env))
     }
     fn has_float_environment(&self) -> bool {
         true

@@ -1,0 +1,299 @@
+//! Entry and exits: the poll, the counters, chained exits, the return ring, the jump cache, traps. What `lower/exits.rs`
+//! is to regions.
+
+use super::asm::*;
+use super::{Emitter, LITERAL_PROFILE, engine};
+use crate::abi::{JUMP_HASH_PARTS, RING_ENTRIES, Reason, word};
+use crate::{Edge, EdgeKind};
+use tulk_base::state::{CELL_PC, OFFSET_CELLS, OFFSET_ENGINE, OFFSET_EXIT_REQUEST};
+use tulk_ir::ExitKind;
+use tulk_ir::interp::code::Step;
+
+const RING: i32 = OFFSET_ENGINE + 8 * word::RING as i32;
+const RING_STEP: i32 = 32;
+const RING_MASK: i32 = RING_ENTRIES as i32 * RING_STEP - 1;
+// Fields of `abi::JumpEntry`.
+const ENTRY_PC: i32 = 0;
+const ENTRY_FLAGS: i32 = 8;
+const ENTRY_CODE: i32 = 16;
+
+/// What is still to be emitted, and the edges.
+#[derive(Default)]
+pub struct Exits {
+    pub edges: Vec<Edge>,
+    polls: Vec<(Reason, Patch)>,
+    /// Edge records that turned out not to be linked.
+    unlinked: Vec<(u32, Patch)>,
+    /// Computed pcs (in `rax`) that are not known; the key flags, if not the unit's, in `rsi`.
+    unknown: Vec<(bool, Patch)>,
+    /// Misaligned accesses, the guest address in `rax`: pc and whether it is a write.
+    pub misaligned: Vec<(u64, bool, Patch)>,
+}
+
+impl Exits {
+    pub fn clear(&mut self) {
+        self.edges.clear();
+        self.polls.clear();
+        self.unlinked.clear();
+        self.unknown.clear();
+        self.misaligned.clear();
+    }
+}
+
+/// Key flags with which an indirect exit leaves.
+#[derive(Clone, Copy)]
+enum Key {
+    Own,
+    /// In `rsi`.
+    Rsi,
+}
+
+impl Emitter<'_> {
+    /// The block's entry.
+    pub fn enter(&mut self) {
+        let profile = self.input.profile;
+        self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RDI, OFFSET_EXIT_REQUEST), 0);
+        let poll = self.asm.jcc(Cc::Ne);
+        self.exits.polls.push((Reason::Poll, poll));
+        self.asm.mov_rm(W::B64, RAX, Mem::Data(Data::Literal(LITERAL_PROFILE)));
+        let heat = Mem::base(RAX, profile.heat);
+        self.asm.mov_rm(W::B32, RCX, heat);
+        self.asm.alu_ri(Alu::Add, W::B32, RCX, 1);
+        self.asm.mov_mr(W::B32, heat, RCX);
+        self.asm.alu_ri(Alu::Cmp, W::B32, RCX, profile.limit as i32);
+        let hot = self.asm.jcc(Cc::Ae);
+        self.exits.polls.push((Reason::Hot, hot));
+        self.asm.lea(W::B64, RBP, Mem::base(RDI, super::regs::BIAS));
+    }
+
+    fn edge_number(&mut self, pc: u64, flags: u64, kind: EdgeKind) -> u32 {
+        let edges = &mut self.exits.edges;
+        let edge = Edge { pc, flags, kind, offset: 0 };
+        if let Some(n) = edges.iter().position(|e| *e == edge) {
+            return n as u32;
+        }
+        edges.push(edge);
+        edges.len() as u32 - 1
+    }
+
+    /// Through direct exit number `n`.
+    pub fn exit(&mut self, n: u32) {
+        let info = self.input.program.exits()[n as usize];
+        if let Some(&Some(counter)) = self.input.profile.edges.get(n as usize) {
+            self.asm.mov_rm(W::B64, RAX, Mem::Data(Data::Literal(LITERAL_PROFILE)));
+            self.asm.inc_m(Mem::base(RAX, counter));
+        }
+        if let Some(ret) = info.return_pc() {
+            self.push_return(ret);
+        }
+        let edge = self.edge_number(info.pc, info.flags, EdgeKind::Exit(info.kind));
+        self.asm.mov_rm(W::B64, RAX, Mem::Data(Data::Edge(edge)));
+        self.asm.test_rr(W::B64, RAX, RAX);
+        let unlinked = self.asm.jcc(Cc::E);
+        self.exits.unlinked.push((edge, unlinked));
+        self.asm.jmp_r(RAX);
+    }
+
+    /// A constant to a word of memory at which nobody looks yet, by way of `rdx` when it is long.
+    fn store_constant(&mut self, to: Mem, value: u64) {
+        if value as i32 as u64 == value {
+            self.asm.mov_mi(W::B64, to, value as i32);
+        } else {
+            self.asm.mov_ri(RDX, value);
+            self.asm.mov_mr(W::B64, to, RDX);
+        }
+    }
+
+    /// Changes `rcx` and `rdx`.
+    fn push_return(&mut self, ret: u64) {
+        let site = self.edge_number(ret, self.input.flags, EdgeKind::ReturnSite);
+        self.asm.mov_rm(W::B32, RCX, engine(word::RING_TOP));
+        self.asm.alu_ri(Alu::Add, W::B32, RCX, RING_STEP);
+        self.asm.alu_ri(Alu::And, W::B32, RCX, RING_MASK);
+        self.asm.mov_mr(W::B64, engine(word::RING_TOP), RCX);
+        let entry = |field| Mem::index(RDI, RCX, 0, RING + field);
+        self.store_constant(entry(ENTRY_PC), ret);
+        self.store_constant(entry(ENTRY_FLAGS), self.input.flags);
+        self.asm.mov_rm(W::B64, RDX, Mem::Data(Data::Edge(site)));
+        self.asm.mov_mr(W::B64, entry(ENTRY_CODE), RDX);
+    }
+
+    pub fn indirect(&mut self, step: &Step) {
+        let kind = ExitKind::from_u8(step.d as u8);
+        let (mut ret, mut key) = (None, Key::Own);
+        match step.code {
+            tulk_ir::interp::code::INDIRECT_RET => ret = Some(step.imm),
+            tulk_ir::interp::code::INDIRECT_FULL if step.imm >> 33 & 1 != 0 => {
+                self.copy_to(W::B64, RSI, (step.imm >> 16) as u16);
+                key = Key::Rsi;
+            }
+            _ => {}
+        }
+        self.copy_to(W::B64, RAX, step.a);
+        if kind == ExitKind::Resync {
+            self.asm.mov_mr(W::B64, pc_cell(), RAX);
+            return self.leave(Reason::Resync);
+        }
+        if kind == ExitKind::Call
+            && let Some(ret) = ret
+        {
+            self.push_return(ret);
+        }
+        if kind == ExitKind::Return {
+            self.pop_return(key);
+        }
+        self.probe(key);
+    }
+
+    /// Jumps away unless the entry at `entry` is for the pc in `rax`.
+    fn compare_pc(&mut self, entry: impl Fn(i32) -> Mem) -> Patch {
+        self.asm.alu_rm(Alu::Cmp, W::B64, RAX, entry(ENTRY_PC));
+        self.asm.jcc(Cc::Ne)
+    }
+
+    /// Jumps away unless the entry at `entry` is for these key flags.
+    fn compare_flags(&mut self, entry: impl Fn(i32) -> Mem, key: Key) -> Patch {
+        let own = self.input.flags;
+        match key {
+            Key::Own if own as i32 as u64 == own => {
+                self.asm.alu_mi(Alu::Cmp, W::B64, entry(ENTRY_FLAGS), own as i32);
+            }
+            Key::Own => {
+                self.asm.mov_ri(RDX, own);
+                self.asm.alu_rm(Alu::Cmp, W::B64, RDX, entry(ENTRY_FLAGS));
+            }
+            Key::Rsi => self.asm.alu_rm(Alu::Cmp, W::B64, RSI, entry(ENTRY_FLAGS)),
+        }
+        self.asm.jcc(Cc::Ne)
+    }
+
+    /// To the newest ring entry if it is for the pc in `rax` and has code.
+    fn pop_return(&mut self, key: Key) {
+        self.asm.mov_rm(W::B64, RCX, engine(word::RING_TOP));
+        let entry = |field| Mem::index(RDI, RCX, 0, RING + field);
+        let other_pc = self.compare_pc(entry);
+        self.asm.lea(W::B32, RDX, Mem::base(RCX, -RING_STEP));
+        self.asm.alu_ri(Alu::And, W::B32, RDX, RING_MASK);
+        self.asm.mov_mr(W::B64, engine(word::RING_TOP), RDX);
+        // A callee that changed the key flags has returned all the same.
+        let other_flags = self.compare_flags(entry, key);
+        self.asm.mov_rm(W::B64, RDX, entry(ENTRY_CODE));
+        self.asm.test_rr(W::B64, RDX, RDX);
+        let no_code = self.asm.jcc_short(Cc::E);
+        self.asm.jmp_r(RDX);
+        self.asm.bind_short(no_code);
+        for patch in [other_pc, other_flags] {
+            self.asm.bind(patch);
+        }
+    }
+
+    /// By the jump cache to the pc in `rax`.
+    fn probe(&mut self, key: Key) {
+        let (multiplier, shift, mask) = JUMP_HASH_PARTS;
+        self.asm.imul_rri(W::B32, RCX, RAX, multiplier as i32);
+        self.asm.shift_ri(Shift::Shr, W::B32, RCX, shift as u8);
+        self.asm.alu_ri(Alu::And, W::B32, RCX, mask as i32);
+        self.asm.alu_rm(Alu::Add, W::B64, RCX, engine(word::JUMP_CACHE));
+        let entry = |field| Mem::base(RCX, field);
+        let a = self.compare_pc(entry);
+        let b = self.compare_flags(entry, key);
+        self.asm.mov_rm(W::B64, RDX, entry(ENTRY_CODE));
+        self.asm.test_rr(W::B64, RDX, RDX);
+        let c = self.asm.jcc(Cc::E);
+        self.asm.jmp_r(RDX);
+        let own = matches!(key, Key::Own);
+        self.exits.unknown.extend([a, b, c].map(|patch| (own, patch)));
+    }
+
+    pub fn trap(&mut self, step: &Step) {
+        self.store_constant(pc_cell(), step.imm);
+        self.asm.mov_mi(W::B64, engine(word::A), step.d as i32);
+        let number = step.a as u64 | (step.b as u64) << 16;
+        self.store_constant(engine(word::B), number);
+        self.leave(Reason::Trap);
+    }
+
+    /// Back to the dispatcher; everything else is stored.
+    fn leave(&mut self, reason: Reason) {
+        self.asm.mov_mi(W::B64, engine(word::REASON), reason as i32);
+        self.asm.ret();
+    }
+
+    /// The ways out of line.
+    pub fn finish_exits(&mut self) {
+        let mut exits = std::mem::take(&mut self.exits);
+        // The entry's.
+        let mut common = None;
+        for (reason, patch) in exits.polls.drain(..) {
+            self.asm.bind(patch);
+            self.asm.mov_ri(RCX, reason as u64);
+            match common {
+                None => {
+                    common = Some(self.asm.here());
+                    self.asm.mov_mr(W::B64, engine(word::REASON), RCX);
+                    self.store_constant(pc_cell(), self.input.pc);
+                    self.asm.ret();
+                }
+                Some(common) => self.asm.jmp_to(common),
+            }
+        }
+        let mut common = None;
+        for (edge, patch) in exits.unlinked.drain(..) {
+            self.asm.bind(patch);
+            self.asm.lea(W::B64, RCX, Mem::Data(Data::Edge(edge)));
+            self.asm.mov_ri(RAX, exits.edges[edge as usize].pc);
+            match common {
+                None => {
+                    common = Some(self.asm.here());
+                    self.asm.mov_mr(W::B64, pc_cell(), RAX);
+                    self.asm.mov_mr(W::B64, engine(word::A), RCX);
+                    self.leave(Reason::Direct);
+                }
+                Some(common) => self.asm.jmp_to(common),
+            }
+        }
+        // Pc in `rax`; with the unit's own key flags, or those in `rsi`.
+        if exits.unknown.iter().any(|&(own, _)| own) {
+            for &(_, patch) in exits.unknown.iter().filter(|&&(own, _)| own) {
+                self.asm.bind(patch);
+            }
+            self.asm.mov_ri(RSI, self.input.flags);
+        }
+        if !exits.unknown.is_empty() {
+            for &(_, patch) in exits.unknown.iter().filter(|&&(own, _)| !own) {
+                self.asm.bind(patch);
+            }
+            self.asm.mov_mr(W::B64, pc_cell(), RAX);
+            self.asm.mov_mr(W::B64, engine(word::A), RSI);
+            self.leave(Reason::Indirect);
+        }
+        let mut common = None;
+        for (pc, write, patch) in exits.misaligned.drain(..) {
+            self.asm.bind(patch);
+            self.asm.mov_ri(RCX, pc);
+            self.asm.mov_ri(RDX, write as u64);
+            match common {
+                None => {
+                    common = Some(self.asm.here());
+                    self.asm.mov_mr(W::B64, pc_cell(), RCX);
+                    self.asm.mov_mr(W::B64, engine(word::A), RAX);
+                    self.asm.mov_mr(W::B64, engine(word::B), RDX);
+                    self.leave(Reason::Misaligned);
+                }
+                Some(common) => self.asm.jmp_to(common),
+            }
+        }
+        self.exits = exits;
+        if !self.traps.is_empty() {
+            for i in 0..self.traps.len() {
+                self.asm.bind(self.traps[i]);
+            }
+            self.leave(Reason::HelperTrap);
+        }
+    }
+}
+
+/// The guest's pc. By `rdi`: the entry leaves before `rbp` is set.
+pub fn pc_cell() -> Mem {
+    Mem::base(RDI, OFFSET_CELLS + 8 * CELL_PC as i32)
+}
