@@ -1,68 +1,119 @@
-//! Compiled regions: where they are, what links to them, and how they go away.
+//! Machine code in code memory: where it is, what links to it, and how it goes away.
 //!
-//! Every edge record of every region is listed under its target key, linked or waiting. Publishing a region writes its
-//! address into the records that wait for its entry, and fills its own from what is compiled already; retiring it
-//! writes 0 into the former and takes the latter off the lists. All that happens under one lock, rarely; generated
-//! code only ever reads the records.
+//! A piece of code is [`Placed`]: the baseline code of one block, which belongs to its [`Tb`], or a region, which
+//! belongs to the [`CodeStore`]. A block may have both: then the region runs, and the baseline code runs again
+//! should the region be evicted.
 //!
-//! A retired region is unreachable for whoever passes a quiescent point: its entry's code word, the edges to it
-//! and (by stale keys, see `invalidate.rs`) the jump caches and return rings no longer name it. Its memory is given
-//! back after the grace period, and until then the fault index still knows it.
+//! # Links
+//! A direct exit leaves through an edge record behind its code, see [`tulk_codegen::abi`]. Records are *attached* to
+//! their target block: at once when the block is known, else when the exit is taken first. All records attached to a block
+//! form a list that starts in [`Tb::incoming`] and goes through the records' second words, so publishing code for a
+//! block, or taking it away, writes one address into each; and code that goes away takes its records out of the lists
+//! they are in. All that happens under one lock; generated code only ever reads first words.
+//!
+//! # Retiring
+//! Code goes in two steps. First the block's code word and the edges to it no longer name it ([`Leaving`]). Then all
+//! vCPUs get its keys (see `invalidate.rs`), and only then does its grace period begin: before that, a jump cache or
+//! return ring could lead to it from behind a quiescent point. The lock of the engine's index is held over both, so
+//! that neither a `fork` nor the end of its block comes in between. Its memory is given back after the grace period,
+//! and until then the fault index still knows it. Baseline code that a region replaces is not retired, so jump caches
+//! may go on naming it: its counter stands at the limit then, it leaves at once, and the dispatcher corrects the entry.
 
 use crate::engine::Engine;
-use crate::host::epoch::{Epoch, Guard, Owned, lock};
+use crate::host::epoch::{Epoch, Guard, Owned, Shared, lock};
 use crate::host::fault_index::FaultIndex;
 use crate::table::KeyMap;
 use crate::tb::{Tb, code};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tulk_base::GuestVa;
-use tulk_codegen::code_memory::{CodeBlock, CodeMemory};
-use tulk_codegen::{FaultMap, Region};
+use tulk_codegen::code_memory::{CodeBlock, CodeMemory, MIN_BLOCK, Snapshot};
+use tulk_codegen::{Edge, EdgeKind, FaultMap, Region};
 use tulk_frontend::TbKey;
 
-/// A region in code memory.
+/// Code in code memory.
 pub struct Placed {
-    entry: TbKey,
+    /// Alive as long as the code is.
+    entry: Shared<Tb>,
     pub block: CodeBlock,
-    pub address: usize,
     pub fault_map: FaultMap,
-    /// Target and address of each edge record.
-    edges: Vec<(TbKey, usize)>,
-    members: Vec<TbKey>,
+    records: Box<[Record]>,
+    /// Its records are attached no more. Changed under the lock.
+    retired: AtomicBool,
 }
 
-/// What is known about a key as the target of edges.
+/// An edge record.
+struct Record {
+    /// The block that it is attached to, if it is.
+    target: Shared<Tb>,
+    /// Offset in the code memory.
+    offset: u32,
+}
+
+/// The second word of an edge record: whether it is attached, and its neighbours in the list: number of the
+/// record (its offset in words plus one), or 0.
+#[derive(Clone, Copy)]
+struct Neighbours(u64);
+
+impl Neighbours {
+    const ATTACHED: u64 = 1 << 63;
+    fn new(next: u32, before: u32) -> Neighbours {
+        Neighbours(Self::ATTACHED | next as u64 | (before as u64) << 32)
+    }
+    fn attached(self) -> bool {
+        self.0 & Self::ATTACHED != 0
+    }
+    fn next(self) -> u32 {
+        self.0 as u32
+    }
+    fn before(self) -> u32 {
+        ((self.0 & !Self::ATTACHED) >> 32) as u32
+    }
+}
+
+struct PlacedRegion {
+    placed: Owned<Placed>,
+    members: Box<[TbKey]>,
+}
+
+/// Code that was taken away, until all vCPUs were told: then [`CodeStore::release`].
 #[derive(Default)]
-struct Target {
-    /// The region compiled for it and its entry address.
-    region: Option<(u64, usize)>,
-    /// Edge records that want to go there.
-    edges: Vec<usize>,
+#[must_use]
+pub struct Leaving {
+    /// Blocks whose code it was: stale in jump caches now.
+    pub keys: Vec<TbKey>,
+    code: Vec<Owned<Placed>>,
 }
 
+/// What the lock protects, besides the lists of records.
 #[derive(Default)]
-struct Links {
-    next_id: u64,
-    /// By age.
-    regions: BTreeMap<u64, Owned<Placed>>,
-    targets: KeyMap<TbKey, Target>,
-    /// Regions that contain a block.
-    members: KeyMap<TbKey, Vec<u64>>,
+pub struct Links {
+    /// By address.
+    regions: BTreeMap<usize, PlacedRegion>,
+    /// Addresses of the regions that contain a block.
+    members: KeyMap<TbKey, Vec<usize>>,
+    /// Where in the memory the next eviction starts.
+    hand: usize,
 }
 
-/// See the module. One per process: a forked child starts a new one, because the memory is shared.
+/// See the module. One per process.
 pub struct CodeStore {
     pub memory: CodeMemory,
     pub faults: FaultIndex,
     links: Mutex<Links>,
-    /// This process is a fork of the store's: nothing may be written any more.
-    abandoned: AtomicBool,
+    /// Bytes that are retired but not yet free.
+    leaving: AtomicUsize,
+    /// The memory as a child that is being forked shall have it.
+    snapshot: Mutex<Option<Snapshot>>,
+    /// Counts how often everything was forgotten.
+    generation: AtomicUsize,
+    /// This process is a fork that got no memory of its own.
+    unusable: AtomicBool,
 }
 
-/// Why a region was not published.
+/// Why code was not published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// The code memory is full; room is being made.
@@ -75,182 +126,376 @@ impl CodeStore {
     pub fn new(limit: usize) -> io::Result<Arc<CodeStore>> {
         let memory = CodeMemory::new(limit)?;
         let faults = FaultIndex::new(&memory);
-        let links = Mutex::default();
-        Ok(Arc::new(CodeStore { memory, faults, links, abandoned: AtomicBool::new(false) }))
+        Ok(Arc::new(CodeStore {
+            memory,
+            faults,
+            links: Mutex::default(),
+            leaving: AtomicUsize::new(0),
+            snapshot: Mutex::default(),
+            generation: AtomicUsize::new(0),
+            unusable: AtomicBool::new(false),
+        }))
     }
 
     pub fn regions(&self) -> usize {
         lock(&self.links).regions.len()
     }
 
-    pub fn abandon(&self) {
-        self.abandoned.store(true, Ordering::SeqCst);
+    pub fn lock(&self) -> MutexGuard<'_, Links> {
+        lock(&self.links)
     }
 
-    /// Makes `region` the code of `members[0]`. `Ok` is its address.
-    pub fn publish(
-        self: &Arc<Self>,
-        epoch: &Epoch,
-        members: &[&Tb],
-        region: Region,
-    ) -> Result<usize, Refused> {
-        let entry = members[0];
+    /// Bytes in use, without those that will be free soon.
+    fn used(&self) -> usize {
+        self.memory.used().saturating_sub(self.leaving.load(Ordering::Relaxed))
+    }
+
+    fn place(&self, entry: &Tb, region: &mut Region) -> Result<(Owned<Placed>, usize), Refused> {
+        if self.unusable.load(Ordering::Relaxed) {
+            return Err(Refused::Full);
+        }
         let block = self.memory.allocate(&region.bytes).ok_or(Refused::Full)?;
         let address = self.memory.address(&block);
-        let mut links = lock(&self.links);
-        let links = &mut *links;
-        let usable = members.iter().all(|tb| tb.is_valid())
-            && entry.code.load(Ordering::Acquire) == code::INTERPRET;
-        if !usable {
-            // Nobody knows the block yet.
-            self.memory.free(block);
-            return Err(Refused::Stale);
-        }
-        let id = links.next_id;
-        links.next_id += 1;
-        let edges: Vec<(TbKey, usize)> = region
-            .edges
-            .iter()
-            .map(|e| (TbKey { pc: GuestVa(e.pc), flags: e.flags }, address + e.offset as usize))
-            .collect();
-        let members: Vec<TbKey> = members.iter().map(|tb| tb.key).collect();
-        let placed = Owned::new(Placed {
-            entry: entry.key,
+        let base = address - self.memory.range().start;
+        let record =
+            |edge: &Edge| Record { target: Shared::default(), offset: base as u32 + edge.offset };
+        let placed = Placed {
+            entry: Shared::default(),
             block,
-            address,
-            fault_map: region.fault_map,
-            edges,
-            members,
-        });
-        self.faults.set(&placed, Some(&placed));
-        for &key in &placed.members {
-            links.members.entry(key).or_default().push(id);
+            fault_map: std::mem::take(&mut region.fault_map),
+            records: region.edges.iter().map(record).collect(),
+            retired: AtomicBool::new(false),
+        };
+        placed.entry.set(Some(entry));
+        Ok((Owned::new(placed), address))
+    }
+
+    /// Nobody knows it yet.
+    fn discard(&self, placed: Owned<Placed>) -> Refused {
+        self.memory.free(placed.free().block);
+        Refused::Stale
+    }
+
+    /// Makes `region` the baseline code of a block that had none. `Ok` is its address.
+    pub fn publish_baseline<'g>(
+        &self,
+        tb: &Tb,
+        mut region: Region,
+        find: impl Fn(TbKey) -> Option<&'g Tb>,
+        guard: &'g Guard<'_>,
+    ) -> Result<usize, Refused> {
+        let (placed, address) = self.place(tb, &mut region)?;
+        let _links = self.lock();
+        if tb.code.load(Ordering::Acquire) != code::INTERPRET || tb.baseline.get(guard).is_some() {
+            return Err(self.discard(placed));
         }
-        for &(key, record) in &placed.edges {
-            let target = links.targets.entry(key).or_default();
-            target.edges.push(record);
-            if let Some((_, code)) = target.region {
-                self.memory.link(record, code);
+        self.faults.set(&placed.block, Some(&placed));
+        let exits = tb.program.exits();
+        for (edge, record) in region.edges.iter().zip(&placed.records) {
+            let target = match edge.kind {
+                // Blocks that tier 0 went to are known without a search; others wait until they are.
+                EdgeKind::Exit(_) => exits
+                    .iter()
+                    .position(|exit| (exit.pc, exit.flags) == (edge.pc, edge.flags))
+                    .and_then(|n| tb.edge(n).known(guard)),
+                EdgeKind::ReturnSite => find(key_of(edge)),
+            };
+            if let Some(target) = target {
+                self.attach(record, target);
             }
         }
-        links.regions.insert(id, placed);
-        let target = links.targets.entry(entry.key).or_default();
-        target.region = Some((id, address));
-        // The one store that makes it run; an invalidation that came in between wins.
+        tb.baseline.put(placed);
+        // The store that makes it run; an invalidation that came in between wins, and will find the code.
         let (old, new) = (code::INTERPRET, address as u64);
-        if entry.code.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            self.retire(links, id, epoch);
+        if tb.code.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Err(Refused::Stale);
         }
-        for &record in &target.edges {
-            self.memory.link(record, address);
-        }
+        self.relink(tb);
         Ok(address)
     }
 
-    /// Retires every region that contains one of `keys`; returns the keys of their entries, which are stale in jump
-    /// caches now. `find` gives the valid block of a key.
-    pub fn retire_members<'g>(
+    /// Makes `region` the code of `members[0]`. `Ok` is its address.
+    pub fn publish<'g>(
         self: &Arc<Self>,
         epoch: &Epoch,
-        keys: &[TbKey],
+        members: &[&Tb],
+        mut region: Region,
         find: impl Fn(TbKey) -> Option<&'g Tb>,
-    ) -> Vec<TbKey> {
-        let mut links = lock(&self.links);
-        let ids: Vec<u64> =
-            keys.iter().filter_map(|key| links.members.get(key)).flatten().copied().collect();
-        self.retire_all(&mut links, epoch, &ids, find)
-    }
-
-    /// Retires the oldest regions until at least `bytes` are on their way back; returns their entries.
-    pub fn evict<'g>(
-        self: &Arc<Self>,
-        epoch: &Epoch,
-        bytes: usize,
-        find: impl Fn(TbKey) -> Option<&'g Tb>,
-    ) -> Vec<TbKey> {
-        let mut links = lock(&self.links);
-        let mut sum = 0;
-        let oldest = |region: &Placed| {
-            let more = sum < bytes;
-            sum += region.block.len();
-            more
-        };
-        let mut oldest = oldest;
-        let ids: Vec<u64> =
-            links.regions.iter().take_while(|(_, r)| oldest(r)).map(|(&id, _)| id).collect();
-        self.retire_all(&mut links, epoch, &ids, find)
-    }
-
-    fn retire_all<'g>(
-        self: &Arc<Self>,
-        links: &mut Links,
-        epoch: &Epoch,
-        ids: &[u64],
-        find: impl Fn(TbKey) -> Option<&'g Tb>,
-    ) -> Vec<TbKey> {
-        let mut entries = Vec::new();
-        for &id in ids {
-            let Some(region) = links.regions.get(&id) else { continue };
-            if let Some(tb) = find(region.entry) {
-                let address = region.address as u64;
-                tb.heat.store(0, Ordering::Relaxed);
-                // Fails when the block was invalidated, which is as good.
-                let _ = tb.code.compare_exchange(
-                    address,
-                    code::INTERPRET,
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                );
-            }
-            entries.push(region.entry);
-            self.retire(links, id, epoch);
+        guard: &'g Guard<'_>,
+    ) -> Result<usize, Refused> {
+        let entry = members[0];
+        let (placed, address) = self.place(entry, &mut region)?;
+        let mut links = self.lock();
+        let old = entry.code.load(Ordering::Acquire);
+        let replaceable = old == code::INTERPRET || old == self.baseline_of(entry, guard);
+        if !replaceable || !members.iter().all(|tb| tb.is_valid()) {
+            return Err(self.discard(placed));
         }
-        entries
-    }
-
-    /// Unlinks a region and schedules its end.
-    fn retire(self: &Arc<Self>, links: &mut Links, id: u64, epoch: &Epoch) {
-        let Some(region) = links.regions.remove(&id) else { return };
-        for &(key, record) in &region.edges {
-            if let Some(target) = links.targets.get_mut(&key) {
-                if let Some(at) = target.edges.iter().position(|&r| r == record) {
-                    target.edges.swap_remove(at);
-                }
-                if target.edges.is_empty() && target.region.is_none() {
-                    links.targets.remove(&key);
-                }
+        self.faults.set(&placed.block, Some(&placed));
+        for (edge, record) in region.edges.iter().zip(&placed.records) {
+            if let Some(target) = find(key_of(edge)) {
+                self.attach(record, target);
             }
         }
-        if let Some(target) = links.targets.get_mut(&region.entry)
-            && target.region.is_some_and(|(of, _)| of == id)
+        let members: Box<[TbKey]> = members.iter().map(|tb| tb.key).collect();
+        for &key in &members {
+            links.members.entry(key).or_default().push(address);
+        }
+        links.regions.insert(address, PlacedRegion { placed, members });
+        let new = address as u64;
+        if entry.code.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            let mut leaving = Leaving::default();
+            self.retire_region(&mut links, address, guard, &mut leaving);
+            // Nobody saw it.
+            self.release(epoch, leaving);
+            return Err(Refused::Stale);
+        }
+        entry.in_region.store(true, Ordering::Relaxed);
+        self.relink(entry);
+        Ok(address)
+    }
+
+    /// What a block's code word is when its baseline code runs.
+    fn baseline_of(&self, tb: &Tb, guard: &Guard<'_>) -> u64 {
+        let baseline = tb.baseline.get(guard);
+        baseline.map_or(code::INTERPRET, |placed| self.memory.address(&placed.block) as u64)
+    }
+
+    fn words(&self, number: u32) -> usize {
+        self.memory.range().start + 8 * (number as usize - 1)
+    }
+
+    fn neighbours(&self, number: u32) -> Neighbours {
+        Neighbours(self.memory.read(self.words(number) + 8))
+    }
+
+    fn set_neighbours(&self, number: u32, to: Neighbours) {
+        self.memory.word(self.words(number) + 8).store(to.0, Ordering::Relaxed);
+    }
+
+    /// Puts a record into its target's list and links it if there is code. The lock is held.
+    fn attach(&self, record: &Record, target: &Tb) {
+        let number = record.number();
+        if !target.is_valid() || self.neighbours(number).attached() {
+            return;
+        }
+        let first = target.incoming.load(Ordering::Relaxed);
+        if first != 0 {
+            let next = self.neighbours(first).next();
+            self.set_neighbours(first, Neighbours::new(next, number));
+        }
+        self.set_neighbours(number, Neighbours::new(first, 0));
+        target.incoming.store(number, Ordering::Relaxed);
+        record.target.set(Some(target));
+        let code = target.code.load(Ordering::Acquire);
+        if code > code::LAST {
+            self.memory.link(self.words(number), code as usize);
+        }
+    }
+
+    /// Takes a record out of its list. The lock is held.
+    fn detach(&self, record: &Record, guard: &Guard<'_>) {
+        let number = record.number();
+        let place = self.neighbours(number);
+        if !place.attached() {
+            return;
+        }
+        let (next, before) = (place.next(), place.before());
+        if next != 0 {
+            self.set_neighbours(next, Neighbours::new(self.neighbours(next).next(), before));
+        }
+        if before != 0 {
+            self.set_neighbours(before, Neighbours::new(next, self.neighbours(before).before()));
+        } else if let Some(target) = record.target.get(guard) {
+            // Attached, so the target was not dropped.
+            target.incoming.store(next, Ordering::Relaxed);
+        }
+        self.set_neighbours(number, Neighbours(0));
+        self.memory.link(self.words(number), 0);
+    }
+
+    /// Calls `each` on the records attached to a block. The lock is held.
+    fn incoming(&self, tb: &Tb, mut each: impl FnMut(u32)) {
+        let mut number = tb.incoming.load(Ordering::Relaxed);
+        while number != 0 {
+            let next = self.neighbours(number).next();
+            each(number);
+            number = next;
+        }
+    }
+
+    /// Writes a block's present code into the records attached to it. The lock is held.
+    fn relink(&self, tb: &Tb) {
+        let now = tb.code.load(Ordering::Acquire);
+        let code = if now > code::LAST { now as usize } else { 0 };
+        self.incoming(tb, |number| self.memory.link(self.words(number), code));
+    }
+
+    /// A direct exit was left through this record, which is not linked, to `target`.
+    pub fn exit_taken(&self, record: usize, target: &Tb, guard: &Guard<'_>) {
+        if Neighbours(self.memory.read(record + 8)).attached() {
+            return;
+        }
+        let _links = self.lock();
+        let Some(placed) = self.faults.find(record, guard) else { return };
+        let offset = (record - self.memory.range().start) as u32;
+        if !placed.retired.load(Ordering::Relaxed)
+            && let Some(record) = placed.records.iter().find(|r| r.offset == offset)
         {
-            target.region = None;
-            target.edges.iter().for_each(|&record| self.memory.link(record, 0));
-            if target.edges.is_empty() {
-                links.targets.remove(&region.entry);
+            self.attach(record, target);
+        }
+    }
+
+    /// Retires all code of a block that was just marked invalid, and that of other blocks that contains it.
+    pub fn drop_block(&self, links: &mut Links, tb: &Tb, guard: &Guard<'_>, leaving: &mut Leaving) {
+        self.incoming(tb, |number| {
+            self.memory.link(self.words(number), 0);
+            self.set_neighbours(number, Neighbours(0));
+        });
+        tb.incoming.store(0, Ordering::Relaxed);
+        if let Some(placed) = tb.baseline.take() {
+            self.retire(placed, guard, leaving);
+        }
+        for address in links.members.get(&tb.key).cloned().unwrap_or_default() {
+            self.retire_region(links, address, guard, leaving);
+        }
+    }
+
+    /// Retires code in the order of its addresses until at least `bytes` are on their way back.
+    pub fn evict(&self, bytes: usize, guard: &Guard<'_>) -> Leaving {
+        let mut links = self.lock();
+        let (limit, hand) = (self.memory.limit(), links.hand);
+        let (mut leaving, mut sum, mut end) = (Leaving::default(), 0, hand);
+        let around = [hand..limit, 0..hand].map(|part| self.faults.each(part, guard));
+        for placed in around.into_iter().flatten() {
+            if sum >= bytes {
+                break;
+            }
+            end = placed.block.offset() / MIN_BLOCK * MIN_BLOCK;
+            let address = self.memory.address(&placed.block);
+            if placed.retired.load(Ordering::Relaxed) {
+                continue;
+            }
+            sum += placed.block.len();
+            if links.regions.contains_key(&address) {
+                self.retire_region(&mut links, address, guard, &mut leaving);
+            } else if let Some(tb) = placed.entry.get(guard)
+                && let Some(placed) = tb.baseline.take()
+            {
+                self.withdraw(tb, address, code::INTERPRET);
+                leaving.keys.push(tb.key);
+                self.retire(placed, guard, &mut leaving);
             }
         }
-        for key in &region.members {
-            if let Some(ids) = links.members.get_mut(key) {
-                ids.retain(|&other| other != id);
-                if ids.is_empty() {
+        links.hand = end;
+        leaving
+    }
+
+    /// A block's code is no longer at `address` but `instead`.
+    fn withdraw(&self, tb: &Tb, address: usize, instead: u64) {
+        let old = address as u64;
+        // Fails when the block was invalidated, which is as good, or runs something else.
+        if tb.code.compare_exchange(old, instead, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            tb.in_region.store(false, Ordering::Relaxed);
+            tb.heat.store(0, Ordering::Relaxed);
+            self.relink(tb);
+        }
+    }
+
+    /// Takes a region, if there is one, out of everything; its entry goes back to its baseline code.
+    fn retire_region(
+        &self,
+        links: &mut Links,
+        address: usize,
+        guard: &Guard<'_>,
+        leaving: &mut Leaving,
+    ) {
+        let Some(PlacedRegion { placed, members }) = links.regions.remove(&address) else { return };
+        for key in &members {
+            if let Some(addresses) = links.members.get_mut(key) {
+                addresses.retain(|&other| other != address);
+                if addresses.is_empty() {
                     links.members.remove(key);
                 }
             }
         }
-        let store = self.clone();
-        epoch.retire(move || store.bury(region));
+        if let Some(tb) = placed.entry.get(guard) {
+            self.withdraw(tb, address, self.baseline_of(tb, guard));
+        }
+        leaving.keys.push(members[0]);
+        self.retire(placed, guard, leaving);
     }
 
-    /// No thread is in the region any more.
-    fn bury(&self, region: Owned<Placed>) {
-        if self.abandoned.load(Ordering::SeqCst) {
-            drop(region.free());
+    /// Detaches code that no edge names any more. The lock is held.
+    fn retire(&self, placed: Owned<Placed>, guard: &Guard<'_>, leaving: &mut Leaving) {
+        placed.retired.store(true, Ordering::Relaxed);
+        placed.records.iter().for_each(|record| self.detach(record, guard));
+        self.leaving.fetch_add(placed.block.len(), Ordering::Relaxed);
+        leaving.code.push(placed);
+    }
+
+    /// Schedules the end of code whose keys all vCPUs got.
+    pub fn release(self: &Arc<Self>, epoch: &Epoch, leaving: Leaving) {
+        for placed in leaving.code {
+            let (store, generation) = (self.clone(), self.generation.load(Ordering::Relaxed));
+            epoch.retire(move || store.bury(placed, generation));
+        }
+    }
+
+    /// No thread is in the code any more.
+    fn bury(&self, placed: Owned<Placed>, generation: usize) {
+        if generation != self.generation.load(Ordering::Relaxed) {
+            drop(placed.free());
             return;
         }
-        self.faults.set(&region, None);
-        self.memory.free(region.free().block);
+        let _links = self.lock();
+        self.leaving.fetch_sub(placed.block.len(), Ordering::Relaxed);
+        self.faults.set(&placed.block, None);
+        self.memory.free(placed.free().block);
+    }
+
+    /// Locks everything for `fork` and copies the memory for the child, if it is not too large.
+    pub fn freeze(&self, copy_limit: usize) -> impl Sized + '_ {
+        let links = self.lock();
+        let (free, snapshot) = self.memory.freeze(copy_limit);
+        *lock(&self.snapshot) = snapshot;
+        (links, free)
+    }
+
+    /// In the parent, after the fork.
+    pub fn drop_snapshot(&self) {
+        drop(lock(&self.snapshot).take());
+    }
+
+    /// In the child: goes on with a copy of all code. False when there is none; then it must [`CodeStore::forget`].
+    pub fn adopt(&self) -> bool {
+        let snapshot = lock(&self.snapshot).take();
+        snapshot.is_some_and(|snapshot| self.memory.adopt(snapshot).is_ok())
+    }
+
+    /// Starts with empty memory at the same addresses. Blocks must forget their code too.
+    pub fn forget(&self, guard: &Guard<'_>) {
+        let everything = 0..self.memory.limit();
+        self.faults.each(everything, guard).for_each(|placed| self.faults.set(&placed.block, None));
+        for (_, region) in std::mem::take(&mut *self.lock()).regions {
+            drop(region.placed.free());
+        }
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.leaving.store(0, Ordering::Relaxed);
+        if let Err(error) = self.memory.renew() {
+            tracing::warn!(%error, "no memory for machine code, interpreting");
+            self.unusable.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn key_of(edge: &Edge) -> TbKey {
+    TbKey { pc: GuestVa(edge.pc), flags: edge.flags }
+}
+
+impl Record {
+    fn number(&self) -> u32 {
+        self.offset / 8 + 1
     }
 }
 
@@ -258,34 +503,43 @@ impl Drop for CodeStore {
     fn drop(&mut self) {
         let links = self.links.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (_, region) in std::mem::take(&mut links.regions) {
-            drop(region.free());
+            drop(region.placed.free());
         }
     }
 }
 
 impl Engine {
     /// The code memory of this process, made on first use; `None` when the host refuses.
-    pub(crate) fn code_store(&self) -> Option<Arc<CodeStore>> {
-        let mut store = lock(&self.code);
-        if store.is_none() {
-            match CodeStore::new(self.config.code_limit) {
-                Ok(new) => *store = Some(new),
-                Err(error) => tracing::warn!(%error, "no memory for machine code, interpreting"),
-            }
+    pub(crate) fn code_store(&self) -> Option<&Arc<CodeStore>> {
+        if self.code.get().is_none() {
+            // The lock keeps a `fork` away.
+            let _index = lock(&self.index);
+            self.code.get_or_init(|| {
+                let store = CodeStore::new(self.config.code_limit);
+                store
+                    .inspect_err(|error| {
+                        tracing::warn!(%error, "no memory for machine code, interpreting");
+                    })
+                    .ok()
+            });
         }
-        store.clone()
+        self.existing_code_store()
     }
 
     /// The code memory if there is one.
-    pub(crate) fn existing_code_store(&self) -> Option<Arc<CodeStore>> {
-        lock(&self.code).clone()
+    #[inline]
+    pub(crate) fn existing_code_store(&self) -> Option<&Arc<CodeStore>> {
+        self.code.get()?.as_ref()
     }
 
-    /// Makes room in the code memory by retiring its oldest quarter.
-    pub(crate) fn evict_code(&self, store: &Arc<CodeStore>, guard: &Guard<'_>) {
-        let bytes = self.config.code_limit / 4;
-        let entries = store.evict(&self.epoch, bytes, |key| self.table.get(key, guard));
-        self.stats.regions_evicted.fetch_add(entries.len() as u64, Ordering::Relaxed);
-        self.announce_stale(&entries);
+    /// Makes sure that `bytes` more will fit soon, by retiring a quarter of all code when they would not.
+    pub(crate) fn make_room(&self, store: &Arc<CodeStore>, bytes: usize, guard: &Guard<'_>) {
+        if store.used() + bytes > self.config.code_limit / 8 * 7 {
+            let _index = lock(&self.index);
+            let leaving = store.evict(self.config.code_limit / 4, guard);
+            self.stats.evicted.fetch_add(leaving.keys.len() as u64, Ordering::Relaxed);
+            self.announce_stale(&leaving.keys);
+            store.release(&self.epoch, leaving);
+        }
     }
 }

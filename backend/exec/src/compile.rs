@@ -1,8 +1,11 @@
 //! Making regions: the queue, the background threads, and one compilation.
 //!
-//! A job is only a key. When the queue is long the hottest block is next, by the counter that goes on counting
-//! while it waits. Blocks are lifted again for compiling (keeping the IR of everything would cost more memory than
+//! A job is only a key. The hottest block is next, by the counter of its baseline code, which goes on counting while it
+//! waits. Blocks are lifted again for compiling (keeping the IR of everything would cost more memory than
 //! it saves time); should the code have changed since, its blocks are invalid or about to be, and the result is dropped.
+//!
+//! Compiling has a budget: a share of the processor time that the guest takes. Programs that run much code
+//! some ten thousand times (compilers, interpreters that start) cost more to compile than to run as they are.
 
 use crate::code::Refused;
 use crate::engine::Engine;
@@ -10,60 +13,99 @@ use crate::host::epoch::{Guard, Participant, lock};
 use crate::host::{self, signals};
 use crate::lift::lift_unit;
 use crate::region;
-use crate::tb::{Tb, code};
+use crate::tb::Tb;
 use crate::tuning;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 use tulk_codegen::{Compiler, MemoryModel, Options, RegionInput};
 use tulk_frontend::TbKey;
 use tulk_ir::passes::Passes;
 use tulk_ir::{FpRule, Unit};
 
-/// Values of [`Tb::requested`].
+/// Values of [`Tb::requested`]: any other is the generation of [`Jobs`] in which the block's job is queued or running.
 mod request {
-    pub const NONE: u32 = 0;
-    pub const QUEUED: u32 = 1;
+    pub const NONE: u16 = 0;
     /// The code generator refused it; never again.
-    pub const HOPELESS: u32 = 2;
+    pub const HOPELESS: u16 = u16::MAX;
 }
 
-/// The queue of keys to compile.
+/// The queue of blocks to compile regions from.
 pub struct Jobs {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Ends the pauses of threads that are over their budget.
+    pause: Condvar,
     /// Signalled when nothing is queued or running.
     idle: Condvar,
+    /// Counts forks: a child has no jobs, whatever its blocks say.
+    generation: AtomicU16,
+    /// Processor time spent on compiling by background threads of this process, in nanoseconds.
+    spent: AtomicU64,
 }
 
 #[derive(Default)]
 struct Queue {
-    keys: Vec<TbKey>,
+    jobs: Vec<Job>,
     threads: usize,
     running: usize,
+    /// Somebody waits for all of it: no pauses.
+    hurry: bool,
     closed: bool,
+}
+
+struct Job {
+    key: TbKey,
+    /// How often the block reached the threshold again while it waited.
+    rounds: u32,
 }
 
 impl Jobs {
     pub fn new() -> Arc<Jobs> {
-        Arc::new(Jobs { queue: Mutex::default(), wake: Condvar::new(), idle: Condvar::new() })
+        Arc::new(Jobs {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            pause: Condvar::new(),
+            idle: Condvar::new(),
+            generation: AtomicU16::new(1),
+            spent: AtomicU64::new(0),
+        })
     }
     pub fn close(&self) {
         lock(&self.queue).closed = true;
         self.wake.notify_all();
+        self.pause.notify_all();
     }
     /// Locks the queue, for `fork`.
     pub fn freeze(&self) -> impl Sized + '_ {
         lock(&self.queue)
     }
-    /// The threads are gone, and what they were at is requested again when it gets hot again. True when there
-    /// may be requests that nobody serves.
-    pub fn after_fork(&self) -> bool {
-        std::mem::take(&mut *lock(&self.queue)).threads > 0
+    /// The threads are gone, and what they were at is requested again when it gets hot again.
+    pub fn after_fork(&self) {
+        *lock(&self.queue) = Queue::default();
+        self.spent.store(0, Ordering::Relaxed);
+        let next = self.generation() % (request::HOPELESS - 1) + 1;
+        self.generation.store(next, Ordering::Relaxed);
+    }
+    fn generation(&self) -> u16 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// How long compiling must pause so that it takes no more than its share.
+    fn debt(&self, share: u32) -> Duration {
+        let spent = self.spent.load(Ordering::Relaxed);
+        if spent <= tuning::COMPILE_HEAD_START_NS {
+            return Duration::ZERO;
+        }
+        let guest = host::process_cpu_ns().saturating_sub(spent);
+        let budget = tuning::COMPILE_HEAD_START_NS + guest / 256 * share as u64;
+        let debt = spent.saturating_sub(budget).saturating_mul(256) / share.max(1) as u64;
+        Duration::from_nanos(debt).min(tuning::COMPILE_PAUSE)
     }
 }
 
 impl Engine {
-    /// A block reached the threshold: compiles it or has it compiled.
+    /// A block reached the threshold: compiles a region from it or has it compiled.
     #[cold]
     pub(crate) fn request_region(
         &self,
@@ -72,13 +114,27 @@ impl Engine {
         own: &mut Option<Box<RegionCompiler>>,
     ) {
         tb.heat.store(0, Ordering::Relaxed);
-        if !self.config.compiles() || tb.code.load(Ordering::Relaxed) != code::INTERPRET {
+        if !self.config.has_regions() || tb.in_region.load(Ordering::Relaxed) {
             return;
         }
-        let (none, queued) = (request::NONE, request::QUEUED);
-        let claimed =
-            tb.requested.compare_exchange(none, queued, Ordering::Relaxed, Ordering::Relaxed);
-        if claimed.is_err() {
+        let (now, before) = (self.jobs.generation(), tb.requested.load(Ordering::Relaxed));
+        let relaxed = Ordering::Relaxed;
+        if before == request::HOPELESS {
+            return;
+        }
+        if before == now {
+            let mut queue = lock(&self.jobs.queue);
+            let Some(job) = queue.jobs.iter_mut().find(|job| job.key == tb.key) else { return };
+            job.rounds += 1;
+            let rounds = job.rounds;
+            if queue.threads == 0 && rounds >= tuning::START_ROUNDS {
+                queue.threads = 1;
+                drop(queue);
+                self.start_worker();
+            }
+            return;
+        }
+        if tb.requested.compare_exchange(before, now, relaxed, relaxed).is_err() {
             return;
         }
         if self.config.synchronous {
@@ -87,14 +143,16 @@ impl Engine {
             }
             match own {
                 Some(compiler) => compiler.compile(self, tb, guard),
-                None => tb.requested.store(request::HOPELESS, Ordering::Relaxed),
+                None => tb.requested.store(request::HOPELESS, relaxed),
             }
             return;
         }
         let mut queue = lock(&self.jobs.queue);
-        queue.keys.push(tb.key);
-        let wanted = self.worker_count();
-        if queue.threads < wanted && queue.keys.len() > queue.threads - queue.running {
+        queue.jobs.push(Job { key: tb.key, rounds: 0 });
+        // The first thread waits until a block is hot beyond doubt, unless regions are wanted sooner than by default.
+        let patient = queue.threads == 0 && self.config.threshold >= tuning::THRESHOLD;
+        let wanted = if patient { 0 } else { self.worker_count() };
+        if queue.threads < wanted && queue.jobs.len() > queue.threads - queue.running {
             queue.threads += 1;
             drop(queue);
             self.start_worker();
@@ -108,14 +166,18 @@ impl Engine {
         if self.config.workers != 0 {
             return self.config.workers;
         }
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        // Asking reads files.
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let cores =
+            *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
         cores.saturating_sub(1).clamp(1, tuning::MAX_WORKERS)
     }
 
     fn start_worker(&self) {
         let (engine, jobs) = (self.me.clone(), self.jobs.clone());
         let worker = std::thread::Builder::new().name("tulk-compile".into());
-        let started = signals::without_signals(|| worker.spawn(move || work(engine, &jobs)));
+        let share = self.config.compile_share;
+        let started = signals::without_signals(|| worker.spawn(move || work(engine, &jobs, share)));
         if let Err(error) = started {
             tracing::warn!(%error, "no thread for compiling");
             lock(&self.jobs.queue).threads -= 1;
@@ -125,24 +187,49 @@ impl Engine {
     /// Waits until all requested regions are compiled; for tests and benchmarks.
     pub fn wait_for_compiles(&self) {
         let mut queue = lock(&self.jobs.queue);
-        while queue.threads > 0 && (!queue.keys.is_empty() || queue.running > 0) {
+        queue.hurry = true;
+        self.jobs.pause.notify_all();
+        while queue.threads > 0 && (!queue.jobs.is_empty() || queue.running > 0) {
             queue = self.jobs.idle.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.hurry = false;
+    }
+
+    /// Baseline code of a block with a region leaves at once: it is reached only through old entries of jump caches, which
+    /// the dispatcher corrects.
+    pub(crate) fn forward_baseline(&self, tb: &Tb) {
+        tb.heat.store(self.config.threshold.max(2) - 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory_model(&self) -> MemoryModel {
+        match self.mem.base() {
+            0 => MemoryModel::Flat,
+            _ => MemoryModel::Based,
         }
     }
 }
 
 /// A background thread's life. It holds the engine only while it works, so that it does not keep it alive.
-fn work(engine: Weak<Engine>, jobs: &Jobs) {
+fn work(engine: Weak<Engine>, jobs: &Jobs, share: u32) {
     let mut compiler: Option<RegionCompiler> = None;
     let mut participant: Option<Arc<Participant>> = None;
     loop {
         {
             let mut queue = lock(&jobs.queue);
-            while queue.keys.is_empty() && !queue.closed {
-                queue = jobs.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            }
-            if queue.closed {
-                return;
+            loop {
+                if queue.closed {
+                    return;
+                }
+                if queue.jobs.is_empty() {
+                    queue = jobs.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let pause = jobs.debt(share);
+                if pause.is_zero() || queue.hurry {
+                    break;
+                }
+                let waited = jobs.pause.wait_timeout(queue, pause);
+                queue = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             queue.running += 1;
         }
@@ -150,6 +237,7 @@ fn work(engine: Weak<Engine>, jobs: &Jobs) {
         let me = participant.get_or_insert_with(|| engine.epoch.join());
         let guard = me.pin(&engine.epoch);
         if let Some(tb) = next_job(&engine, jobs, &guard) {
+            let started = host::thread_cpu_ns();
             if compiler.is_none() {
                 compiler = RegionCompiler::new(&engine);
             }
@@ -157,40 +245,42 @@ fn work(engine: Weak<Engine>, jobs: &Jobs) {
                 Some(compiler) => compiler.compile(&engine, tb, &guard),
                 None => tb.requested.store(request::HOPELESS, Ordering::Relaxed),
             }
+            jobs.spent.fetch_add(host::thread_cpu_ns() - started, Ordering::Relaxed);
         }
         drop(guard);
         engine.epoch.collect();
         drop(engine);
         let mut queue = lock(&jobs.queue);
         queue.running -= 1;
-        if queue.running == 0 && queue.keys.is_empty() {
+        if queue.running == 0 && queue.jobs.is_empty() {
             jobs.idle.notify_all();
         }
     }
 }
 
-/// Takes the hottest key whose block is still valid.
+/// Takes the hottest job that is still wanted. A long queue forgets its colder half: those blocks are
+/// requested again if they go on being run.
 fn next_job<'g>(engine: &Engine, jobs: &Jobs, guard: &'g Guard<'_>) -> Option<&'g Tb> {
     let mut queue = lock(&jobs.queue);
-    let mut best: Option<(u32, usize, &Tb)> = None;
-    for (i, &key) in queue.keys.iter().enumerate() {
-        if let Some(tb) = engine.table.get(key, guard) {
-            let heat = tb.heat.load(Ordering::Relaxed);
-            if best.is_none_or(|(most, ..)| heat > most) {
-                best = Some((heat, i, tb));
-            }
+    let generation = jobs.generation();
+    let mut hot: Vec<(u64, Job, &Tb)> = Vec::with_capacity(queue.jobs.len());
+    for job in queue.jobs.drain(..) {
+        let Some(tb) = engine.table.get(job.key, guard) else { continue };
+        // Called off when a region came to contain it.
+        if tb.requested.load(Ordering::Relaxed) == generation {
+            let heat = tb.heat.load(Ordering::Relaxed) as u64;
+            hot.push(((job.rounds as u64) << 32 | heat, job, tb));
         }
     }
-    match best {
-        Some((_, i, tb)) => {
-            queue.keys.remove(i);
-            Some(tb)
-        }
-        None => {
-            queue.keys.clear();
-            None
+    if hot.len() > tuning::QUEUE_LIMIT {
+        hot.select_nth_unstable_by_key(tuning::QUEUE_LIMIT / 2, |&(heat, ..)| !heat);
+        for (_, _, tb) in hot.drain(tuning::QUEUE_LIMIT / 2..) {
+            tb.requested.store(request::NONE, Ordering::Relaxed);
         }
     }
+    let best = (0..hot.len()).max_by_key(|&i| hot[i].0).map(|i| hot.swap_remove(i).2);
+    queue.jobs.extend(hot.into_iter().map(|(_, job, _)| job));
+    best
 }
 
 /// What one thread that compiles keeps between regions.
@@ -224,8 +314,17 @@ impl RegionCompiler {
         loop {
             match self.try_compile(engine, &blocks, guard) {
                 Ok(()) => {
-                    // Blocks inside cool down: what still gets hot is reached from elsewhere.
-                    blocks.iter().for_each(|tb| tb.heat.store(0, Ordering::Relaxed));
+                    // Blocks inside cool down, and their own jobs are called off: only what gets hot again, because
+                    // it is reached from elsewhere, needs a region of its own.
+                    let generation = engine.jobs.generation();
+                    for tb in &blocks[1..] {
+                        let (none, relaxed) = (request::NONE, Ordering::Relaxed);
+                        if !tb.in_region.load(relaxed) {
+                            tb.heat.store(0, relaxed);
+                        }
+                        let _ = tb.requested.compare_exchange(generation, none, relaxed, relaxed);
+                    }
+                    engine.forward_baseline(entry);
                     break;
                 }
                 Err(Failure::Refused) => {
@@ -256,24 +355,20 @@ impl RegionCompiler {
             self.units.push(Unit::new(0, 0, FpRule::Arm));
         }
         for (tb, unit) in blocks.iter().zip(&mut self.units) {
-            lift_unit(isa, &engine.mem, tb.key, tb.insns, unit);
-            if unit.len != tb.len || unit.guest_insns != tb.insns {
+            lift_unit(isa, &engine.mem, tb.key, tb.insns as u32, unit);
+            if unit.len != tb.len as u32 || unit.guest_insns != tb.insns as u32 {
                 return Err(Failure::Refused);
             }
             self.passes.run(unit, isa.layout(), isa.helpers(), &engine.config.hot_passes);
             engine.log.optimized(engine, unit);
         }
         let units: Vec<&Unit> = self.units[..blocks.len()].iter().collect();
-        let mem = match engine.mem.base() {
-            0 => MemoryModel::Flat,
-            _ => MemoryModel::Based,
-        };
         let precise = engine.config.precise || isa.self_modifying_is_exact();
         let input = RegionInput {
             units: &units,
             layout: isa.layout(),
             helpers: isa.helpers(),
-            mem,
+            mem: engine.memory_model(),
             precise,
         };
         let region = self.compiler.compile(&input).map_err(|error| {
@@ -281,12 +376,11 @@ impl RegionCompiler {
             Failure::Impossible
         })?;
         let (bytes, insns) = (region.bytes.len() as u64, region.guest_insns as u64);
-        if store.memory.used() + region.bytes.len() > engine.config.code_limit / 8 * 7 {
-            engine.evict_code(&store, guard);
-        }
+        engine.make_room(store, region.bytes.len(), guard);
         engine.log.compiled(engine, blocks, &region);
         let perf = engine.perf.wants().then(|| region.bytes[..region.code_len as usize].to_vec());
-        match store.publish(&engine.epoch, blocks, region) {
+        let find = |key| engine.table.get(key, guard);
+        match store.publish(&engine.epoch, blocks, region, find, guard) {
             Ok(address) => {
                 let s = &engine.stats;
                 s.regions_compiled.fetch_add(1, Ordering::Relaxed);
@@ -297,12 +391,7 @@ impl RegionCompiler {
                 }
                 Ok(())
             }
-            Err(refused) => {
-                if refused == Refused::Full {
-                    engine.evict_code(&store, guard);
-                }
-                Err(Failure::Refused)
-            }
+            Err(Refused::Full | Refused::Stale) => Err(Failure::Refused),
         }
     }
 }

@@ -10,10 +10,23 @@ use tulk_ir::passes::PassConfig;
 pub enum Tier {
     /// Everything is interpreted.
     Interp,
-    /// Every block is compiled before it runs, on the thread that needs it.
+    /// Interpreted at first, then run as baseline code; no regions.
+    Baseline,
+    /// Regions only: every block is compiled before it runs, on the thread that needs it.
     Jit,
-    /// Interpreted while cold, compiled once hot.
+    /// Interpreted at first, then run as baseline code, as regions once hot.
     Mixed,
+}
+
+impl Tier {
+    /// Blocks get baseline code.
+    pub fn has_baseline(self) -> bool {
+        matches!(self, Tier::Baseline | Tier::Mixed)
+    }
+    /// Regions are compiled.
+    pub fn has_regions(self) -> bool {
+        matches!(self, Tier::Jit | Tier::Mixed)
+    }
 }
 
 /// Whether pages that hold translated code are write-protected.
@@ -49,14 +62,20 @@ pub trait LogSink: Send + Sync {
 #[derive(Clone)]
 pub struct Config {
     pub tier: Tier,
-    /// Tier-0 executions before a block is compiled.
+    /// Executions of a block in tier 0 before it gets baseline code, and ..
+    pub baseline_threshold: u32,
+    /// .. of that code before a region is compiled from it.
     pub threshold: u32,
     /// Compile on the thread that found the block hot, so that runs are repeatable.
     pub synchronous: bool,
+    /// Share of the guest's processor time, in 1/256, that background compiling may take.
+    pub compile_share: u32,
     /// Background compile threads; 0 chooses from the number of processors.
     pub workers: usize,
     /// Bytes of machine code kept.
     pub code_limit: usize,
+    /// Most bytes of machine code that a forked child gets a copy of.
+    pub fork_copy: usize,
     /// Bounds of a region.
     pub region_insns: u32,
     pub region_tbs: usize,
@@ -85,10 +104,13 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             tier: Tier::Mixed,
+            baseline_threshold: tuning::BASELINE_THRESHOLD,
             threshold: tuning::THRESHOLD,
             synchronous: false,
+            compile_share: tuning::COMPILE_SHARE,
             workers: 0,
             code_limit: tulk_codegen::code_memory::DEFAULT_LIMIT,
+            fork_copy: tuning::FORK_COPY,
             region_insns: tuning::REGION_INSNS,
             region_tbs: tuning::REGION_TBS,
             tb_insns: tuning::TB_INSNS,
@@ -117,12 +139,25 @@ impl Config {
                 region_insns: tuning::REGION_INSNS_EAGER,
                 ..config
             },
-            Tier::Interp | Tier::Mixed => config,
+            Tier::Interp | Tier::Baseline | Tier::Mixed => config,
         }
     }
 
-    /// Generated code is used at all.
-    pub(crate) fn compiles(&self) -> bool {
-        self.tier != Tier::Interp && !self.log_items.exec && cfg!(target_arch = "x86_64")
+    fn compiles(&self) -> bool {
+        !self.log_items.exec && cfg!(target_arch = "x86_64")
+    }
+    pub(crate) fn has_baseline(&self) -> bool {
+        self.tier.has_baseline() && self.compiles()
+    }
+    pub(crate) fn has_regions(&self) -> bool {
+        self.tier.has_regions() && self.compiles()
+    }
+    /// Executions in tier 0 after which a block leaves it.
+    pub(crate) fn first_threshold(&self) -> u32 {
+        match (self.has_baseline(), self.has_regions()) {
+            (true, _) => self.baseline_threshold,
+            (false, true) => self.threshold,
+            (false, false) => u32::MAX,
+        }
     }
 }

@@ -11,10 +11,10 @@ use crate::log::Log;
 use crate::perf::Perf;
 use crate::stats::{Shared as SharedStats, VcpuStats, start_clock};
 use crate::table::{CodePages, Index, Table};
-use crate::tb::{PAGE_SHIFT, Tb, code};
+use crate::tb::{PAGE_SHIFT, Tb};
 use crate::tuning;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use tulk_base::{AccessKind, GuestVa, Trap};
 use tulk_frontend::{GuestIsa, TbKey};
 use tulk_softmmu::{CodeChange, CodeListener, UserSpace};
@@ -33,7 +33,8 @@ pub struct Engine {
     /// Pages written to while watched, to be invalidated.
     pub(crate) dirty: DirtyPages,
     pub(crate) vcpus: Mutex<Vec<Arc<VcpuShared>>>,
-    pub(crate) code: Mutex<Option<Arc<CodeStore>>>,
+    /// Made on first use; `None` within: the host refuses.
+    pub(crate) code: OnceLock<Option<Arc<CodeStore>>>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) stats: SharedStats,
     /// What vCPUs counted that are gone.
@@ -53,15 +54,6 @@ pub(crate) struct VcpuShared {
     pub flush: AtomicBool,
     pub stats: VcpuStats,
 }
-
-/// Keeps what a `fork` must find unlocked; see [`Engine::before_fork`].
-pub struct ForkGuard<'a> {
-    _locks: Box<dyn Locks + 'a>,
-}
-
-/// Whatever it is, it is only kept.
-trait Locks {}
-impl<T> Locks for T {}
 
 impl Engine {
     pub fn new(isa: Arc<dyn GuestIsa>, mem: Arc<UserSpace>, config: Config) -> Arc<Engine> {
@@ -84,7 +76,7 @@ impl Engine {
                 changes: AtomicU64::new(0),
                 dirty: DirtyPages::new(),
                 vcpus: Mutex::default(),
-                code: Mutex::default(),
+                code: OnceLock::new(),
                 stats: SharedStats::default(),
                 gone: VcpuStats::default(),
                 me: me.clone(),
@@ -137,6 +129,7 @@ impl Engine {
                 tb
             });
             let mut index = lock(&self.index);
+            let mut tidy = false;
             let raced = self.changes.load(Ordering::SeqCst) != before;
             let result = match (lifted, index.find(key, guard)) {
                 (_, Some(tb)) => Some(Ok(tb)),
@@ -144,12 +137,17 @@ impl Engine {
                 (Some(_), None) if raced => None,
                 (Some(tb), None) => {
                     tb.pages().for_each(|p| self.code_pages.add(p));
-                    self.stats.blocks_lifted.fetch_add(1, Ordering::Relaxed);
+                    let before = self.stats.blocks_lifted.fetch_add(1, Ordering::Relaxed);
+                    tidy = before.is_multiple_of(tuning::COLLECT_EVERY);
                     self.stats.insns_lifted.fetch_add(tb.insns as u64, Ordering::Relaxed);
                     Some(Ok(index.insert(tb, &self.table, &self.epoch, guard)))
                 }
             };
             drop(index);
+            if tidy {
+                // The table that the present one replaced.
+                self.epoch.collect();
+            }
             pages.iter().for_each(|&p| self.code_pages.remove(p));
             if let Some(result) = result {
                 return result;
@@ -200,51 +198,6 @@ impl Engine {
             drop(stale);
             vcpu.flag.raise(EXIT_ENGINE);
         }
-    }
-
-    /// To be called before `fork`, and the result kept until it returned in both processes. All vCPUs but the
-    /// caller's may go on.
-    pub fn before_fork(&self) -> ForkGuard<'_> {
-        let index = lock(&self.index);
-        let vcpus = lock(&self.vcpus);
-        let (jobs, code, epoch) = (self.jobs.freeze(), lock(&self.code), self.epoch.freeze());
-        ForkGuard { _locks: Box::new((index, vcpus, jobs, code, epoch)) }
-    }
-
-    /// In the child, after the guard of [`Engine::before_fork`] was dropped: only the calling thread exists. Machine code
-    /// is in memory that parent and child share, so the child forgets it and compiles anew what gets hot.
-    pub fn after_fork_in_child(&self) {
-        let mine = {
-            let mut vcpus = lock(&self.vcpus);
-            vcpus.retain(|v| signals::is_bound(v));
-            vcpus.first().cloned()
-        };
-        let requests = self.jobs.after_fork();
-        let store = lock(&self.code).take();
-        let index = lock(&self.index);
-        let writer = index.writer().clone();
-        self.epoch.only(&[Some(&writer), mine.as_ref().map(|m| &m.participant)]);
-        if let Some(store) = &store {
-            store.abandon();
-        }
-        if store.is_some() || requests {
-            // Readers first: pages that need no change stay shared with the parent.
-            index.for_each(&self.epoch, |tb, _| {
-                if tb.code.load(Ordering::Relaxed) > code::LAST {
-                    tb.code.store(code::INTERPRET, Ordering::Release);
-                    tb.heat.store(self.config.threshold / 2, Ordering::Relaxed);
-                }
-                if tb.requested.load(Ordering::Relaxed) != 0 {
-                    tb.requested.store(0, Ordering::Relaxed);
-                }
-            });
-        }
-        drop(index);
-        if let Some(mine) = mine {
-            mine.flush.store(true, Ordering::Release);
-            mine.flag.raise(EXIT_ENGINE);
-        }
-        self.perf.after_fork();
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! 1. The blocks leave the table and are marked invalid. From here on nobody finds them; edges and caches that still
 //!    point to them see the mark.
-//! 2. Regions that contain one are unlinked and retired (`code.rs`).
+//! 2. Their baseline code and the regions that contain one are unlinked (`code.rs`).
 //! 3. All vCPUs get the stale keys for their caches and come to the dispatcher. Generated code that is entered
-//!    through a stale cache entry meanwhile polls at its entry and leaves.
+//!    through a stale cache entry meanwhile polls at its entry and leaves. Now the grace period of the code begins.
 //! 4. The blocks wait in [`crate::table::Index::dead`]. When they are many, and after a grace period (so nobody links an edge
 //!    to one any more), a sweep clears the edges that name them; another grace period later they are freed.
 //!
 //! `docs/self-modifying-code.md` says where the calls come from.
 
+use crate::code::Leaving;
 use crate::dirty::Dirty;
 use crate::engine::Engine;
 use crate::host::epoch::lock;
@@ -31,29 +32,38 @@ impl Engine {
             return;
         }
         let mut stale: Vec<TbKey> = Vec::new();
-        {
+        let mut leaving = Leaving::default();
+        let reader = self.epoch.join();
+        let guard = reader.pin(&self.epoch);
+        let count = {
             let mut index = lock(&self.index);
+            // It is made under this lock, so it does not come into being from here on.
+            let store = self.existing_code_store();
             self.changes.fetch_add(1, Ordering::SeqCst);
+            let mut links = store.map(|store| (store, store.lock()));
             let end = GuestVa(end);
             index.remove_range(start, end, &self.code_pages, &self.epoch, |tb| {
                 tb.code.store(code::INVALID, Ordering::Release);
                 stale.push(tb.key);
+                if let Some((store, links)) = &mut links {
+                    store.drop_block(links, tb, &guard, &mut leaving);
+                }
             });
-        }
-        if stale.is_empty() {
+            drop(links);
+            let count = stale.len();
+            stale.append(&mut leaving.keys);
+            self.announce_stale(&stale);
+            if let Some(store) = store {
+                store.release(&self.epoch, leaving);
+            }
+            count
+        };
+        drop(guard);
+        self.epoch.leave(&reader);
+        if count == 0 {
             return;
         }
-        self.stats.invalidated.fetch_add(stale.len() as u64, Ordering::Relaxed);
-        if let Some(store) = self.existing_code_store() {
-            let reader = self.epoch.join();
-            let guard = reader.pin(&self.epoch);
-            let find = |key| self.table.get(key, &guard);
-            let entries = store.retire_members(&self.epoch, &stale, find);
-            drop(guard);
-            self.epoch.leave(&reader);
-            stale.extend(entries);
-        }
-        self.announce_stale(&stale);
+        self.stats.invalidated.fetch_add(count as u64, Ordering::Relaxed);
         self.bury_dead();
     }
 

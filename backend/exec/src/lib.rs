@@ -1,16 +1,17 @@
 //! The engine that runs guest code: finds, lifts, interprets, compiles and drops translations.
 //!
 //! An [`Engine`] is what the threads of one guest process share; a [`Vcpu`] is one of them. A frontend supplies a
-//! [`tulk_frontend::GuestIsa`], `softmmu` the memory. Cold blocks run in tier 0, the IR interpreter; blocks that get hot become
-//! entries of *regions*, compiled by `backend/codegen` on background threads.
+//! [`tulk_frontend::GuestIsa`], `softmmu` the memory. A block runs in tier 0, the IR interpreter, the first times; then
+//! the thread that runs it gives it *baseline* code, in microseconds; blocks that get hot become entries of *regions*,
+//! compiled by Cranelift on background threads. `backend/codegen` has both compilers.
 //!
 //! | file | what |
 //! |---|---|
 //! | `vcpu` | the dispatch loop |
-//! | `engine` | what is shared; finding and lifting blocks; fork |
+//! | `engine`, `fork` | what is shared; finding and lifting blocks; what a child goes on with |
 //! | `tb`, `table` | a block; all blocks, by key and by page |
 //! | `lift`, `region`, `compile` | making blocks; choosing and compiling regions |
-//! | `code` | published regions and the edges between them |
+//! | `code` | published machine code and the edges between its pieces |
 //! | `invalidate`, `dirty` | dropping translations |
 //! | `env`, `trampoline`, `host/` | what guest code calls; entering and leaving generated code; signals, reclamation |
 //! | `config`, `tuning`, `stats`, `log`, `perf` | choices, numbers, counters, logs |
@@ -24,6 +25,7 @@ mod config;
 mod dirty;
 mod engine;
 mod env;
+mod fork;
 #[allow(unsafe_code)]
 pub mod host;
 mod invalidate;
@@ -40,6 +42,7 @@ pub mod tuning;
 mod vcpu;
 
 pub use config::{Config, LogItems, LogSink, Tier, Watch};
-pub use engine::{Engine, ForkGuard};
+pub use engine::Engine;
+pub use fork::ForkGuard;
 pub use stats::Stats;
 pub use vcpu::{Exit, Vcpu};

@@ -8,7 +8,9 @@ use crate::engine::Engine;
 use crate::host::epoch::Guard;
 use crate::tb::{Tb, code};
 use crate::tuning;
+use crate::vcpu::key_behind;
 use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering;
 use tulk_base::GuestVa;
 use tulk_frontend::TbKey;
 use tulk_ir::ExitKind;
@@ -21,41 +23,50 @@ struct Candidate {
     order: std::cmp::Reverse<u32>,
     key: TbKey,
     /// For a callee: where it returns to, which joins after it.
-    ret: Option<u64>,
+    ret: Option<TbKey>,
 }
 
 /// The blocks of the region that starts at `entry`, which comes first.
 pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g Tb> {
-    let flags = entry.key.flags;
     let (mut blocks, mut insns): (Vec<&'g Tb>, u32) = (Vec::new(), 0);
+    let rare = engine.config.threshold / tuning::RARE_SHARE;
     let mut order = 0;
     let mut heap = BinaryHeap::new();
-    let first =
-        Candidate { weight: u32::MAX, order: std::cmp::Reverse(0), key: entry.key, ret: None };
+    let first = Candidate {
+        weight: engine.config.threshold,
+        order: std::cmp::Reverse(0),
+        key: entry.key,
+        ret: None,
+    };
     heap.push(first);
     while let Some(Candidate { key, ret, weight, .. }) = heap.pop() {
-        let mut push = |weight, pc, ret| {
+        let mut push = |weight, key, ret| {
             order += 1;
-            let key = TbKey { pc: GuestVa(pc), flags };
             heap.push(Candidate { weight, order: std::cmp::Reverse(order), key, ret });
         };
         if !blocks.iter().any(|tb| tb.key == key) {
             let found = if key == entry.key { Some(entry) } else { engine.table.get(key, guard) };
             let Some(tb) = found.filter(|tb| joins(tb)) else { continue };
             if blocks.len() >= engine.config.region_tbs
-                || !blocks.is_empty() && insns + tb.insns > engine.config.region_insns
+                || !blocks.is_empty() && insns + tb.insns as u32 > engine.config.region_insns
             {
                 continue;
             }
             blocks.push(tb);
-            insns += tb.insns;
+            insns += tb.insns as u32;
+            let exits = tb.program.exits();
             let total: u64 = tb.edges().map(|e| e.count() as u64).sum();
-            for (edge, exit) in tb.edges().zip(tb.program.exits()) {
-                if edge.count() as u64 * 256 < total * tuning::COLD_SHARE as u64 {
+            let cold = (total * tuning::COLD_SHARE as u64 / 256) as u32;
+            for (edge, exit) in tb.edges().zip(exits) {
+                // The only exit is taken as often as the block is reached, and nobody counts that.
+                let count = if exits.len() == 1 { weight } else { edge.count() };
+                let to = key_behind(exit);
+                let is_call = exit.kind == ExitKind::Call;
+                if count < cold.max(rare) || is_call && is_large_region(engine, to, guard) {
                     continue;
                 }
-                let ret = if exit.kind == ExitKind::Call { exit.ret } else { None };
-                push(edge.count(), exit.pc, ret);
+                let ret = exit.return_pc().map(|pc| TbKey { pc: GuestVa(pc), flags: key.flags });
+                push(count, to, ret);
             }
         }
         if let Some(ret) = ret {
@@ -65,7 +76,15 @@ pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g
     blocks
 }
 
+/// A callee that has a region of its own is called through its edge, unless it is small enough to be copied.
+fn is_large_region(engine: &Engine, key: TbKey, guard: &Guard<'_>) -> bool {
+    engine
+        .table
+        .get(key, guard)
+        .is_some_and(|tb| tb.in_region.load(Ordering::Relaxed) && tb.insns > tuning::SMALL_CALLEE)
+}
+
 /// Valid and allowed in generated code.
 fn joins(tb: &Tb) -> bool {
-    !matches!(tb.code.load(std::sync::atomic::Ordering::Acquire), code::INVALID | code::CHECKED)
+    !matches!(tb.code.load(Ordering::Acquire), code::INVALID | code::CHECKED)
 }

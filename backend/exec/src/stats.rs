@@ -18,7 +18,7 @@ macro_rules! counters {
 counters! {
     /// Counted by whichever thread does it.
     Shared { blocks_lifted, insns_lifted, invalidated, write_faults, regions_compiled, insns_compiled,
-        compile_failures, regions_refused, regions_evicted, compile_ns, code_bytes }
+        compile_failures, regions_refused, evicted, compile_ns, code_bytes }
 }
 
 macro_rules! per_vcpu {
@@ -51,9 +51,10 @@ macro_rules! per_vcpu {
 }
 
 per_vcpu! {
-    runs, blocks_interpreted, region_entries, edge_misses, cache_hits, cache_misses,
+    runs, blocks_interpreted, baseline_blocks, baseline_insns, baseline_bytes, baseline_refused, baseline_failures,
+    baseline_entries, region_entries, edge_misses, cache_hits, cache_misses,
     exit_poll, exit_direct, exit_indirect, exit_trap, exit_helper_trap, exit_misaligned, exit_resync, exit_fault,
-    single_steps, ticks_total, ticks_tier1,
+    exit_hot, single_steps, ticks_total, ticks_baseline, ticks_code,
 }
 
 /// A snapshot of an engine's counters. Times of the tiers are measured only with
@@ -73,17 +74,27 @@ pub struct Stats {
     pub compile_failures: u64,
     /// Compiled in vain: stale, or no room.
     pub regions_refused: u64,
-    pub regions_evicted: u64,
+    /// Regions and blocks' baseline code dropped to make room.
+    pub evicted: u64,
     /// Processor time of compiling, on whichever thread.
     pub compile_seconds: f64,
-    /// Machine code ever produced, in bytes.
+    /// Machine code of regions ever produced, in bytes.
     pub code_bytes: u64,
     /// Code memory in use now.
     pub code_used: u64,
     pub code_limit: u64,
     pub runs: u64,
     pub blocks_interpreted: u64,
+    /// Blocks that got baseline code, their guest instructions, the code's bytes.
+    pub baseline_blocks: u64,
+    pub baseline_insns: u64,
+    pub baseline_bytes: u64,
+    /// Compiled in vain: stale, or no room.
+    pub baseline_refused: u64,
+    /// Blocks that the baseline compiler cannot do.
+    pub baseline_failures: u64,
     /// Entries into generated code from the dispatcher.
+    pub baseline_entries: u64,
     pub region_entries: u64,
     /// Direct exits of tier 0 whose target had to be looked up.
     pub edge_misses: u64,
@@ -98,11 +109,15 @@ pub struct Stats {
     pub exit_misaligned: u64,
     pub exit_resync: u64,
     pub exit_fault: u64,
+    pub exit_hot: u64,
     pub single_steps: u64,
+    /// Time of guest threads in generated code; making baseline code; everything else: tier 0, lifting, dispatching.
+    pub code_seconds: f64,
+    pub baseline_seconds: f64,
     pub tier0_seconds: f64,
-    pub tier1_seconds: f64,
     ticks_total: u64,
-    ticks_tier1: u64,
+    ticks_baseline: u64,
+    ticks_code: u64,
 }
 
 impl Stats {
@@ -122,15 +137,22 @@ impl Stats {
             regions,
             compile_failures,
             regions_refused,
-            regions_evicted,
+            evicted,
             compile_seconds,
             code_bytes,
+            baseline_blocks,
+            baseline_insns,
+            baseline_bytes,
+            baseline_refused,
+            baseline_failures,
+            baseline_seconds,
             code_used,
             code_limit,
             tier0_seconds,
-            tier1_seconds,
+            code_seconds,
             runs,
             blocks_interpreted,
+            baseline_entries,
             region_entries,
             edge_misses,
             cache_hits,
@@ -143,6 +165,7 @@ impl Stats {
             exit_misaligned,
             exit_resync,
             exit_fault,
+            exit_hot,
             single_steps,
         )
     }
@@ -205,7 +228,7 @@ impl Engine {
             regions: store.as_ref().map_or(0, |s| s.regions() as u64),
             compile_failures: get(&s.compile_failures),
             regions_refused: get(&s.regions_refused),
-            regions_evicted: get(&s.regions_evicted),
+            evicted: get(&s.evicted),
             compile_seconds: get(&s.compile_ns) as f64 / 1e9,
             code_bytes: get(&s.code_bytes),
             code_used: store.as_ref().map_or(0, |s| s.memory.used() as u64),
@@ -216,8 +239,10 @@ impl Engine {
         for vcpu in lock(&self.vcpus).iter() {
             vcpu.stats.add_to(&mut stats);
         }
-        stats.tier1_seconds = seconds(stats.ticks_tier1);
-        stats.tier0_seconds = seconds(stats.ticks_total.saturating_sub(stats.ticks_tier1));
+        stats.code_seconds = seconds(stats.ticks_code);
+        stats.baseline_seconds = seconds(stats.ticks_baseline);
+        let compiled = stats.ticks_code + stats.ticks_baseline;
+        stats.tier0_seconds = seconds(stats.ticks_total.saturating_sub(compiled));
         stats
     }
 }

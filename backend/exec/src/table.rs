@@ -171,7 +171,7 @@ impl Index {
         epoch: &Epoch,
         guard: &'g Guard<'_>,
     ) -> &'g Tb {
-        if (self.count + 1) * 2 > self.buckets().slots.len() {
+        if (self.count + 1) * 3 > self.buckets().slots.len() * 2 {
             self.grow(table, epoch, guard);
         }
         let tb = Owned::new(tb);
@@ -357,7 +357,7 @@ mod tests {
         for pc in (0..1 << 16).step_by(4) {
             for flags in 0..2 {
                 let found = table.get(TbKey { pc: GuestVa(pc), flags }, &guard);
-                assert_eq!(found.map(|tb| tb.len), model.get(&(pc, flags)).copied());
+                assert_eq!(found.map(|tb| tb.len as u32), model.get(&(pc, flags)).copied());
                 if found.is_some() {
                     assert!(code_pages.may_have_code(pc >> PAGE_SHIFT));
                 }

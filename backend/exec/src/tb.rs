@@ -1,7 +1,10 @@
 //! A translation block: guest code from one entry to a branch, lifted and ready for tier 0.
 
-use crate::host::epoch::{Guard, Shared};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::code::Placed;
+use crate::host::epoch::{Guard, OwnedSlot, Shared};
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use tulk_codegen::baseline::Profile;
 use tulk_frontend::TbKey;
 use tulk_ir::interp::Program;
 
@@ -13,27 +16,36 @@ pub mod code {
     pub const INVALID: u64 = 1;
     /// Tier 0 after comparing the guest bytes with [`super::Tb::bytes`].
     pub const CHECKED: u64 = 2;
-    /// Everything above is the entry address of a region.
+    /// Everything above is an address: of the block's baseline code, or of the region whose entry it is.
     pub const LAST: u64 = CHECKED;
 }
 
 /// See the module. Immutable but for the atomics; shared by all threads. What running it in tier 0 touches lies in
-/// its first cache line, because the blocks of a large program do not fit the caches otherwise.
-#[repr(C, align(64))]
+/// its first 64 bytes, because the blocks of a large program do not fit the caches otherwise. Aligning it to cache
+/// lines too would cost more than it gains: a general allocator wastes some 80 bytes for each such block.
+#[repr(C, align(16))]
 pub struct Tb {
-    /// How to run it, see [`code`]. The one word that publishes a region.
+    /// How to run it, see [`code`]. The one word that publishes code.
     pub code: AtomicU64,
-    /// Tier-0 executions since the last decision about compiling.
+    /// Executions since the last decision about compiling: those in tier 0 and of the baseline code.
     pub heat: AtomicU32,
-    /// A compile job for this entry is queued or running.
-    pub requested: AtomicU32,
+    /// Whether a region was asked for, see `compile.rs`.
+    pub requested: AtomicU16,
+    /// [`Tb::code`] is a region.
+    pub in_region: AtomicBool,
+    /// The baseline compiler refused it.
+    pub no_baseline: AtomicBool,
     /// The edges of nearly all blocks.
     first_edges: [Edge; 2],
     pub program: Program,
     pub key: TbKey,
     /// Guest bytes covered.
-    pub len: u32,
-    pub insns: u32,
+    pub len: u16,
+    pub insns: u16,
+    /// The first edge record that wants to come here, see `code.rs`.
+    pub incoming: AtomicU32,
+    /// Its baseline code. Stays when a region takes over.
+    pub baseline: OwnedSlot<Placed>,
     rare: Option<Box<Rare>>,
 }
 
@@ -99,13 +111,32 @@ impl Tb {
         Tb {
             code: AtomicU64::new(code::INTERPRET),
             heat: AtomicU32::new(0),
-            requested: AtomicU32::new(0),
+            requested: AtomicU16::new(0),
+            in_region: AtomicBool::new(false),
+            no_baseline: AtomicBool::new(false),
             first_edges: Default::default(),
             program,
             key,
-            len,
-            insns,
+            len: len as u16,
+            insns: insns as u16,
+            incoming: AtomicU32::new(0),
+            baseline: OwnedSlot::default(),
             rare,
+        }
+    }
+
+    /// Where baseline code of this block counts, and how far.
+    pub fn profile(&self, limit: u32) -> Profile {
+        let edge = |n: usize| {
+            offset_of!(Tb, first_edges) + n * size_of::<Edge>() + offset_of!(Edge, count)
+        };
+        // A block with one exit takes it as often as it runs.
+        let counted = |n| (self.program.exits().len() > 1).then(|| edge(n) as i32);
+        Profile {
+            base: std::ptr::from_ref(self) as u64,
+            heat: offset_of!(Tb, heat) as i32,
+            limit,
+            edges: [counted(0), counted(1)],
         }
     }
 
@@ -162,6 +193,15 @@ impl Tb {
         let first = self.key.pc.0 >> PAGE_SHIFT;
         let last = self.key.pc.0.wrapping_add(self.len.max(1) as u64 - 1) >> PAGE_SHIFT;
         std::iter::once(first).chain((last != first).then_some(last))
+    }
+}
+
+/// Its code was retired before, or the engine is going.
+impl Drop for Tb {
+    fn drop(&mut self) {
+        if let Some(placed) = self.baseline.take() {
+            drop(placed.free());
+        }
     }
 }
 

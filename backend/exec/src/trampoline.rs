@@ -9,6 +9,7 @@ use tulk_base::CpuState;
 use tulk_codegen::abi::{self, JUMP_CACHE_ENTRIES, JumpEntry, word};
 use tulk_ir::HelperCx;
 use tulk_ir::interp::eval::{EvalOp, eval};
+use tulk_ir::interp::{self, Program};
 
 /// Engine word with the address of the vCPU's [`Env`].
 const WORD_ENV: usize = word::DISPATCHER + 1;
@@ -23,23 +24,26 @@ pub fn new_jump_cache() -> JumpCache {
     entries.try_into().expect("the length is the constant")
 }
 
-/// Points the engine words at a vCPU's own structures. They must stay where they are while [`enter`] runs.
+/// Points the engine words at a vCPU's own structures. They must stay where they are from here to the end of the last
+/// [`enter`].
 pub fn set_words(state: &mut CpuState, env: &mut Env, jumps: &mut JumpCache) {
     state.engine[word::THUNK_HELPER] = host::helper_thunk as *const () as u64;
     state.engine[word::THUNK_EVAL] = host::eval_thunk as *const () as u64;
+    state.engine[word::THUNK_STEP] = step_call as *const () as u64;
     state.engine[word::MEM_BASE] = env.engine.mem.base() as u64;
     state.engine[word::JUMP_CACHE] = jumps.as_mut_ptr() as u64;
     state.engine[WORD_ENV] = std::ptr::from_mut(env) as u64;
 }
 
-/// Runs the region at `code` until generated code returns to the dispatcher, with the reason in the engine words.
+/// Runs the code at `code` until generated code returns to the dispatcher, with the reason in the engine words.
 /// `env` and `jumps` are what [`set_words`] was given; generated code uses them through `state`.
 ///
-/// `code` must come from a block's code word read under the caller's guard, so that the region is alive.
+/// `code` must come from a block's code word read under the caller's guard, so that the code is alive.
 #[inline]
 pub fn enter(state: &mut CpuState, env: &mut Env, jumps: &mut JumpCache, code: u64) {
-    set_words(state, env, jumps);
-    // SAFETY: the region lives while the caller's guard does; the words are set; `state`, `env` and `jumps` are
+    debug_assert_eq!(state.engine[WORD_ENV], std::ptr::from_mut(env) as u64);
+    debug_assert_eq!(state.engine[word::JUMP_CACHE], jumps.as_mut_ptr() as u64);
+    // SAFETY: the code lives while the caller's guard does; the words are set; `state`, `env` and `jumps` are
     // borrowed mutably here and not used by Rust until the call returns, but for the callees below.
     unsafe { host::enter(state, code) };
 }
@@ -75,4 +79,19 @@ pub(crate) unsafe extern "C" fn eval_call(state: *mut CpuState, w0: u64, w1: u64
     let state = unsafe { &mut *state };
     let value = eval(&EvalOp::from_words([w0, w1]), abi::eval_args(state), &mut host::HostFp);
     abi::set_result(state, value);
+}
+
+/// Runs a step of a block's program for baseline code.
+///
+/// # Safety
+/// Called by baseline code only, with the state that [`enter`] was given and the program that it was compiled from.
+unsafe extern "C" fn step_call(state: *mut CpuState, program: *const Program, index: u64) {
+    // SAFETY: generated code passes on its state and waits; the word was set by `set_words`; the program belongs to
+    // a block, which lives longer than its code.
+    let (state, env, program) =
+        unsafe { (&mut *state, &mut *((*state).engine[WORD_ENV] as *mut Env), &*program) };
+    let helpers = env.engine.isa.helpers();
+    let result = interp::step(program, index as u32, state, helpers, env);
+    state.engine[word::STATUS] = result.is_err() as u64;
+    env.trap = result.err();
 }

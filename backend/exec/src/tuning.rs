@@ -1,9 +1,17 @@
 //! Every number that trades one cost for another, with the measurement that chose it. Defaults of [`crate::Config`].
 
-/// Tier-0 executions of a block after which a region is compiled from it. Start value: compiling costs about 5 us per
-/// guest instruction, interpreting about 5 ns per guest instruction more than compiled code, so the break-even lies
-/// near a thousand executions if compiling took the guest's time; it takes another core's.
-pub const THRESHOLD: u32 = 600;
+/// Tier-0 executions of a block after which it gets baseline code. That costs some 3 us, and an execution in tier 0 some 50 ns
+/// more, but mixing tiers costs too. python3's start (CPU time relative to QEMU, peak memory): 2: 0.50, 42 MiB; 4: 0.50, 39;
+/// 8: 0.47, 37; 16: 0.47, 35; 32: 0.52, 33; 64: 0.56, 32.
+pub const BASELINE_THRESHOLD: u32 = 16;
+
+/// Executions of a block's baseline code after which a region is compiled from it. Compiling costs 15 to 20 us of processor
+/// time per guest instruction (cc1, python3) and saves about 1 ns per execution, so the break-even lies near 20,000.
+pub const THRESHOLD: u32 = 30_000;
+
+/// How often one block must reach that threshold before the first compile thread starts: some milliseconds of a hot loop.
+/// Programs that only start and end, such as `python3 -c pass`, do without Cranelift then, and with 3 MiB less.
+pub const START_ROUNDS: u32 = 24;
 
 /// Most guest instructions in one region. Start value: allocation time per instruction grows slowly up to here
 /// (ECOSYSTEM.md 3.4), and most hot loops of SPEC-like programs fit.
@@ -19,6 +27,12 @@ pub const REGION_INSNS_EAGER: u32 = 48;
 /// left through an edge slot and does not cost compile time.
 pub const COLD_SHARE: u32 = 4;
 
+/// An edge taken less often than the threshold divided by this stays out too.
+pub const RARE_SHARE: u32 = 8;
+
+/// Callees that have a region are copied into another when their first block has at most so many instructions.
+pub const SMALL_CALLEE: u16 = 12;
+
 /// Most guest instructions in one block: bounds the delay of an exit request in tier 0.
 pub const TB_INSNS: u32 = 64;
 
@@ -32,8 +46,34 @@ pub const STALE_KEYS: usize = 256;
 pub const SWEEP_MIN: usize = 512;
 pub const SWEEP_SHARE: usize = 4;
 
+/// Lifted blocks after which a thread that lifts looks what can be freed.
+pub const COLLECT_EVERY: u64 = 1024;
+
 /// Entries (log2) of the per-vCPU block cache of tier 0.
-pub const TB_CACHE_LOG2: u32 = 11;
+pub const TB_CACHE_LOG2: u32 = 12;
 
 /// Background compile threads: all cores but one, at least one, at most this many.
 pub const MAX_WORKERS: usize = 4;
+
+/// Most requests kept; above it the colder half is dropped. Looking through a queue without limit took 15 % of cc1's
+/// time, and what is compiled from its far end is not hot any more.
+pub const QUEUE_LIMIT: usize = 256;
+
+/// Background compiling may take this much processor time at first (the first region always, then, with starting
+/// Cranelift), ..
+pub const COMPILE_HEAD_START_NS: u64 = 3_000_000;
+
+/// .. and this share (in 1/256) of what the guest takes. cc1, with its flat profile, took 0.85 and 0.66 of QEMU's time with a
+/// quarter (64) and 0.53 without any regions; loops are compiled first and do not wait.
+pub const COMPILE_SHARE: u32 = 16;
+
+/// Longest pause of a compile thread before it looks again.
+pub const COMPILE_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Most bytes of machine code that a forked child gets a copy of; it compiles anew what more there is. Copying costs some
+/// 0.1 ms per MiB.
+pub const FORK_COPY: usize = 32 << 20;
+
+/// Blocks interpreted after a fault in a region, from its checkpoint on, before generated code is used again: more than
+/// lie between two writes of most programs, and some 0.5 ms.
+pub const PATIENCE: u32 = 256;

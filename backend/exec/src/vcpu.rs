@@ -6,7 +6,7 @@
 //! reason first, or was not running, the next `run` returns `Interrupted` at once. So a signal handler that notes its
 //! signal and then requests an exit is never lost, as long as the caller looks at its notes after every `Interrupted`.
 
-use crate::code::CodeStore;
+use crate::code::{CodeStore, Refused};
 use crate::compile::RegionCompiler;
 use crate::engine::{Engine, VcpuShared};
 use crate::env::Env;
@@ -23,8 +23,9 @@ use std::sync::{Arc, Mutex};
 use tulk_base::state::{CELL_GUEST, CELL_PC, CELL_TEMPS};
 use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
 use tulk_codegen::abi::{self, JumpEntry, Reason, word};
+use tulk_codegen::baseline::{self, Baseline};
 use tulk_frontend::TbKey;
-use tulk_ir::interp::{self, Chain, Outcome, Program};
+use tulk_ir::interp::{self, Chain, ExitInfo, Outcome, Program};
 use tulk_ir::{ExitKind, HelperDef};
 
 /// Why [`Vcpu::run`] returned.
@@ -46,6 +47,10 @@ pub struct Vcpu {
     cache: Box<[Cached]>,
     jumps: JumpCache,
     lifter: Lifter,
+    /// Made when first needed; `None` within: this host cannot.
+    baseline: Option<Option<Box<Baseline>>>,
+    /// Blocks that [`Vcpu::repeat`] interprets before it gives up.
+    patience: u32,
     compiler: Option<Box<RegionCompiler>>,
     store: Option<Arc<CodeStore>>,
     counts: Local,
@@ -111,13 +116,26 @@ impl<'g> Chain<'g> for Way<'_, 'g> {
 /// How the dispatcher goes on.
 enum Next<'g> {
     Block(&'g Tb),
+    /// Generated code left to this block, and could have gone by itself.
+    From(Origin, &'g Tb),
     /// At the pc cell, from the top.
     Anew,
     /// The same, and the float environment may have changed.
     Resync,
     /// At the pc cell: repeat this one instruction in tier 0.
     Step,
+    /// A region went back to its last checkpoint, from where what led to the fault is done again.
+    Repeat,
     Leave(Trap),
+}
+
+/// What will lead generated code to a block the next time.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// The edge record at this address.
+    Edge(usize),
+    /// An entry of the jump cache.
+    Jump,
 }
 
 impl Engine {
@@ -142,6 +160,8 @@ impl Engine {
             cache: host::zeroed_slice(1 << tuning::TB_CACHE_LOG2),
             jumps,
             lifter: Lifter::new(),
+            baseline: None,
+            patience: tuning::PATIENCE,
             compiler: None,
             store: None,
             counts: Local::default(),
@@ -185,6 +205,7 @@ impl Vcpu {
     pub fn run(&mut self) -> Exit {
         let (engine, shared) = (self.env.engine.clone(), self.env.shared.clone());
         self.bind_thread();
+        trampoline::set_words(&mut self.state, &mut self.env, &mut self.jumps);
         let started = if engine.config.detailed_stats { host::ticks() } else { 0 };
         let host_fp = HostFp::get();
         engine.isa.load_fp(&self.state, &mut HostFp);
@@ -202,8 +223,10 @@ impl Vcpu {
     }
 
     fn dispatch(&mut self, engine: &Engine, shared: &VcpuShared) -> Exit {
+        // What a thread without a vCPU wrote to watched code; others are sent to `housekeep`.
+        engine.drain_dirty();
         let mut guard = shared.participant.pin(&engine.epoch);
-        let threshold = if engine.config.compiles() { engine.config.threshold } else { u32::MAX };
+        let threshold = engine.config.first_threshold();
         let log_exec = engine.log.items.exec;
         loop {
             // A quiescent point: no block is held. What became stale until here must leave the caches before they are
@@ -221,8 +244,9 @@ impl Vcpu {
             let mut next = self.find(engine, key, &guard);
             // From block to block.
             'blocks: loop {
-                let mut tb = match next {
-                    Next::Block(tb) => tb,
+                let (mut tb, mut origin) = match next {
+                    Next::Block(tb) => (tb, None),
+                    Next::From(origin, tb) => (tb, Some(origin)),
                     Next::Anew => break,
                     Next::Resync => {
                         engine.isa.save_fp(&mut self.state, &mut HostFp);
@@ -230,7 +254,11 @@ impl Vcpu {
                         break;
                     }
                     Next::Step => {
-                        next = self.step(engine);
+                        next = self.step(engine, 1);
+                        continue;
+                    }
+                    Next::Repeat => {
+                        next = self.repeat(engine);
                         continue;
                     }
                     Next::Leave(trap) => return Exit::Trap(trap),
@@ -242,23 +270,26 @@ impl Vcpu {
                         break 'blocks;
                     }
                     let mut entry = tb.code.load(Ordering::Acquire);
-                    let heat = tb.heat.load(Ordering::Relaxed).wrapping_add(1);
-                    tb.heat.store(heat, Ordering::Relaxed);
-                    if entry != code::INTERPRET || heat >= threshold {
-                        if entry == code::INTERPRET {
+                    if entry <= code::LAST {
+                        let heat = tb.heat.load(Ordering::Relaxed).wrapping_add(1);
+                        tb.heat.store(heat, Ordering::Relaxed);
+                        if entry == code::INTERPRET && heat >= threshold {
                             self.state.set_pc(tb.key.pc.0);
-                            engine.request_region(tb, &guard, &mut self.compiler);
+                            self.warm_up(engine, tb, heat, &guard);
                             entry = tb.code.load(Ordering::Acquire);
                         }
-                        if entry > code::LAST {
-                            next = self.enter(engine, tb, entry, &guard);
-                            continue 'blocks;
-                        }
-                        let checked = entry == code::CHECKED && engine.still_matches(tb);
-                        if entry != code::INTERPRET && !checked {
-                            self.state.set_pc(tb.key.pc.0);
-                            break 'blocks;
-                        }
+                    }
+                    if let Some(origin) = origin.take() {
+                        self.remember(origin, tb, entry, &guard);
+                    }
+                    if entry > code::LAST {
+                        next = self.enter(engine, tb, entry, &guard);
+                        continue 'blocks;
+                    }
+                    let checked = entry == code::CHECKED && engine.still_matches(tb);
+                    if entry != code::INTERPRET && !checked {
+                        self.state.set_pc(tb.key.pc.0);
+                        break 'blocks;
                     }
                     if log_exec {
                         engine.log.exec(tb.key);
@@ -286,8 +317,8 @@ impl Vcpu {
                                 continue;
                             }
                             self.counts.edge_misses += 1;
-                            let pc = GuestVa(tb.program.exits()[n as usize].pc);
-                            let next = self.find(engine, TbKey { pc, ..tb.key }, &guard);
+                            let exit = &tb.program.exits()[n as usize];
+                            let next = self.find(engine, key_behind(exit), &guard);
                             if let Next::Block(to) = next {
                                 edge.link(to);
                             }
@@ -363,6 +394,111 @@ impl Vcpu {
         }
     }
 
+    /// A block reached the threshold at which tier 0 is left.
+    #[cold]
+    fn warm_up(&mut self, engine: &Engine, tb: &Tb, heat: u32, guard: &Guard<'_>) {
+        let config = &engine.config;
+        if config.has_baseline() && !tb.no_baseline.load(Ordering::Relaxed) {
+            self.compile_baseline(engine, tb, guard);
+        } else if config.has_regions() && heat >= config.threshold {
+            engine.request_region(tb, guard, &mut self.compiler);
+        }
+    }
+
+    fn compile_baseline(&mut self, engine: &Engine, tb: &Tb, guard: &Guard<'_>) {
+        let started = if engine.config.detailed_stats { host::ticks() } else { 0 };
+        if self.store.is_none()
+            && let Some(store) = engine.code_store()
+        {
+            signals::set_regions(&store.faults);
+            self.store = Some(store.clone());
+        }
+        let compiler = self.baseline.get_or_insert_with(|| match Baseline::new() {
+            Ok(baseline) => Some(Box::new(baseline)),
+            Err(error) => {
+                tracing::warn!(%error, "no baseline compiler");
+                None
+            }
+        });
+        let (Some(compiler), Some(store)) = (compiler, &self.store) else {
+            tb.no_baseline.store(true, Ordering::Relaxed);
+            return;
+        };
+        let config = &engine.config;
+        // With a limit of one it would leave before it did anything.
+        let limit = if config.has_regions() { config.threshold.max(2) } else { u32::MAX };
+        let input = baseline::Input {
+            program: &tb.program,
+            pc: tb.key.pc.0,
+            flags: tb.key.flags,
+            insns: tb.insns as u32,
+            mem: engine.memory_model(),
+            profile: tb.profile(limit),
+        };
+        let region = match compiler.compile(&input) {
+            Ok(region) => region,
+            Err(error) => {
+                tracing::debug!(%error, pc = %tb.key.pc, "no baseline code");
+                tb.no_baseline.store(true, Ordering::Relaxed);
+                self.counts.baseline_failures += 1;
+                return;
+            }
+        };
+        engine.log.compiled(engine, &[tb], &region);
+        let len = region.bytes.len();
+        let perf = engine.perf.wants().then(|| region.bytes[..region.code_len as usize].to_vec());
+        engine.make_room(store, len, guard);
+        let find = |key| engine.table.get(key, guard);
+        match store.publish_baseline(tb, region, find, guard) {
+            Ok(address) => {
+                self.counts.baseline_blocks += 1;
+                self.counts.baseline_insns += tb.insns as u64;
+                self.counts.baseline_bytes += len as u64;
+                if let Some(code) = perf {
+                    engine.perf.region(engine.isa.name(), tb.key.pc, address, &code);
+                }
+            }
+            Err(Refused::Full | Refused::Stale) => self.counts.baseline_refused += 1,
+        }
+        if engine.config.detailed_stats {
+            self.counts.ticks_baseline += host::ticks() - started;
+        }
+    }
+
+    /// Makes generated code find the way to a block by itself that it has just left for.
+    fn remember(&mut self, origin: Origin, tb: &Tb, entry: u64, guard: &Guard<'_>) {
+        match origin {
+            Origin::Edge(record) => {
+                if let Some(store) = &self.store {
+                    store.exit_taken(record, tb, guard);
+                }
+            }
+            Origin::Jump if entry > code::LAST => {
+                let TbKey { pc, flags } = tb.key;
+                let jump = JumpEntry { pc: pc.0, flags, code: entry, user: 0 };
+                self.jumps[abi::jump_cache_index(pc.0)] = jump;
+            }
+            Origin::Jump => {}
+        }
+    }
+
+    /// Baseline code says that its block has run often enough. Its counter starts again, or, when the block has a
+    /// region already and an old jump cache entry led here, stays at the limit.
+    #[cold]
+    fn hot<'g>(&mut self, engine: &Engine, guard: &'g Guard<'_>) -> Next<'g> {
+        let key = engine.isa.tb_key(&self.state);
+        let next = self.find(engine, key, guard);
+        let Next::Block(tb) = next else { return next };
+        if !tb.in_region.load(Ordering::Relaxed) {
+            engine.request_region(tb, guard, &mut self.compiler);
+        }
+        if tb.in_region.load(Ordering::Relaxed) {
+            engine.forward_baseline(tb);
+            return Next::From(Origin::Jump, tb);
+        }
+        next
+    }
+
     /// Runs generated code until it comes back.
     fn enter<'g>(
         &mut self,
@@ -374,21 +510,24 @@ impl Vcpu {
         let store = self.store.get_or_insert_with(|| {
             let store = engine.existing_code_store().expect("code lies in a store");
             signals::set_regions(&store.faults);
-            store
+            store.clone()
         });
         debug_assert!(store.memory.range().contains(&(code as usize)));
-        self.counts.region_entries += 1;
+        if tb.in_region.load(Ordering::Relaxed) {
+            self.counts.region_entries += 1;
+        } else {
+            self.counts.baseline_entries += 1;
+        }
         self.state.set_pc(tb.key.pc.0);
         let started = if engine.config.detailed_stats { host::ticks() } else { 0 };
         trampoline::enter(&mut self.state, &mut self.env, &mut self.jumps, code);
         if engine.config.detailed_stats {
-            self.counts.ticks_tier1 += host::ticks() - started;
+            self.counts.ticks_code += host::ticks() - started;
         }
         let [reason, a, b] = [word::REASON, word::A, word::B].map(|w| self.state.engine[w]);
         if reason == REASON_FAULT {
             self.counts.exit_fault += 1;
-            signals::take_hit();
-            return Next::Step;
+            return if signals::take_hit() { Next::Step } else { Next::Repeat };
         }
         let counts = &mut self.counts;
         match Reason::from_word(reason) {
@@ -398,21 +537,24 @@ impl Vcpu {
             }
             Some(Reason::Direct) => {
                 counts.exit_direct += 1;
-                let key = TbKey { pc: GuestVa(self.state.pc()), flags: tb.key.flags };
-                self.find(engine, key, guard)
+                let record = a as usize;
+                let key = engine.isa.tb_key(&self.state);
+                match self.find(engine, key, guard) {
+                    Next::Block(tb) => Next::From(Origin::Edge(record), tb),
+                    next => next,
+                }
             }
             Some(Reason::Indirect) => {
                 counts.exit_indirect += 1;
-                let pc = self.state.pc();
-                let next = self.find(engine, TbKey { pc: GuestVa(pc), flags: a }, guard);
-                if let Next::Block(tb) = next {
-                    let code = tb.code.load(Ordering::Acquire);
-                    if code > code::LAST {
-                        let entry = JumpEntry { pc, flags: a, code, user: 0 };
-                        self.jumps[abi::jump_cache_index(pc)] = entry;
-                    }
+                let key = TbKey { pc: GuestVa(self.state.pc()), flags: a };
+                match self.find(engine, key, guard) {
+                    Next::Block(tb) => Next::From(Origin::Jump, tb),
+                    next => next,
                 }
-                next
+            }
+            Some(Reason::Hot) => {
+                counts.exit_hot += 1;
+                self.hot(engine, guard)
             }
             Some(Reason::Trap) => {
                 counts.exit_trap += 1;
@@ -444,10 +586,10 @@ impl Vcpu {
     /// Runs the one instruction at the pc in tier 0, uncached: to learn what is wrong with it, or because the
     /// translation that contains it was just invalidated by it.
     #[cold]
-    fn step<'g>(&mut self, engine: &Engine) -> Next<'g> {
+    fn step<'g>(&mut self, engine: &Engine, insns: u32) -> Next<'g> {
         self.counts.single_steps += 1;
         let key = engine.isa.tb_key(&self.state);
-        let Some(tb) = self.lifter.lift(engine, key, 1) else {
+        let Some(tb) = self.lifter.lift(engine, key, insns) else {
             let fault = engine.mem.fault_cause(key.pc, 1, AccessKind::Exec);
             return Next::Leave(Trap::Mem(fault));
         };
@@ -468,6 +610,28 @@ impl Vcpu {
         }
     }
 
+    /// Interprets until the fault comes again. What a region did since its checkpoint may be long, so each time that this
+    /// gives up it tries twice as long the next time.
+    #[cold]
+    fn repeat<'g>(&mut self, engine: &Engine) -> Next<'g> {
+        let insns = if engine.isa.self_modifying_is_exact() { 1 } else { tuning::TB_INSNS };
+        let blocks = self.patience;
+        self.patience = blocks.saturating_mul(2);
+        for _ in 0..blocks {
+            if self.state.exit_request.load(Ordering::Relaxed) != 0 {
+                break;
+            }
+            match self.step(engine, insns) {
+                Next::Anew => {}
+                next => {
+                    self.patience = tuning::PATIENCE;
+                    return next;
+                }
+            }
+        }
+        Next::Anew
+    }
+
     /// What others left for this thread to do, at a quiescent point.
     #[cold]
     fn housekeep(&mut self, engine: &Engine, shared: &VcpuShared) {
@@ -477,8 +641,6 @@ impl Vcpu {
             self.cache.iter().for_each(|c| c.tb.set(None));
             self.jumps.fill(JumpEntry::default());
             self.state.engine[word::RING..word::RING + 4 * abi::RING_ENTRIES].fill(0);
-            // A forked child has new code memory.
-            self.store = None;
         } else if !stale.is_empty() {
             for key in stale {
                 let cached = &mut self.cache[cache_index(key)];
@@ -494,6 +656,11 @@ impl Vcpu {
         }
         engine.epoch.collect();
     }
+}
+
+/// The block to which a direct exit leads.
+pub fn key_behind(exit: &ExitInfo) -> TbKey {
+    TbKey { pc: GuestVa(exit.pc), flags: exit.flags }
 }
 
 #[inline]

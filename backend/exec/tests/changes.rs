@@ -151,10 +151,15 @@ fn another_thread_changes_running_code() {
 
 #[test]
 fn code_memory_is_evicted() {
-    for synchronous in [true, false] {
+    for (tier, synchronous) in
+        [(Tier::Baseline, true), (Tier::Mixed, false), (Tier::Jit, true), (Tier::Jit, false)]
+    {
         let config = Config {
+            tier,
+            baseline_threshold: 2,
             threshold: 2,
             synchronous,
+            compile_share: 1 << 16,
             workers: 1,
             code_limit: 64 << 10,
             region_tbs: 4,
@@ -191,7 +196,8 @@ fn code_memory_is_evicted() {
             assert_eq!(m.reg(2), round * functions.len() as u64);
         }
         let stats = m.engine.stats();
-        assert!(stats.regions_compiled > 400 && stats.regions_evicted > 0, "{stats}");
+        assert!(stats.regions_compiled + stats.baseline_blocks > 400, "{stats}");
+        assert!(stats.evicted > 0, "{stats}");
         assert!(stats.code_used <= 64 << 10);
     }
 }
@@ -267,44 +273,50 @@ fn dropped_blocks_are_swept() {
 
 #[test]
 fn forked_children_go_on() {
-    for setting in settings() {
-        let mut m = Machine::new(&setting);
-        let mut asm = Asm::new();
-        asm.movi(2, 0);
-        let top = asm.here();
-        asm.op(op::ADD, 2, 2, 1).op(op::ADDI, 1, 1, -1).branch(op::BNZ, 1, top).sys(1);
-        m.load(&mut asm);
-        m.set(1, 10_000);
-        m.run_to(0, 1, setting.name);
-        let engine: Arc<_> = m.engine.clone();
-        let guard = engine.before_fork();
-        // SAFETY: the child uses only the engine, which is prepared, and leaves by `_exit`.
-        let pid = unsafe { libc::fork() };
-        drop(guard);
-        if pid == 0 {
-            engine.after_fork_in_child();
-            let mut good = true;
-            for n in [5000u64, 3, 20_000] {
-                m.set(1, n);
-                good &= m.start(0) == Exit::Trap(Trap::Syscall(1));
-                good &= m.reg(2) == n * (n + 1) / 2;
-            }
-            m.engine.wait_for_compiles();
-            m.engine.invalidate_all();
-            m.set(1, 100);
-            good &= m.start(0) == Exit::Trap(Trap::Syscall(1)) && m.reg(2) == 5050;
-            // SAFETY: ends the child without running the parent's cleanup.
-            unsafe { libc::_exit(if good { 0 } else { 1 }) };
-        }
-        let mut status = 0;
-        // SAFETY: waits for our own child.
-        unsafe { libc::waitpid(pid, &mut status, 0) };
-        assert_eq!(status, 0, "{}", setting.name);
-        for n in [5000u64, 30_000] {
+    // With and without a copy of the machine code.
+    for fork_copy in [Config::default().fork_copy, 0] {
+        settings().into_iter().for_each(|setting| fork(setting, fork_copy));
+    }
+}
+
+fn fork(mut setting: Setting, fork_copy: usize) {
+    setting.config.fork_copy = fork_copy;
+    let mut m = Machine::new(&setting);
+    let mut asm = Asm::new();
+    asm.movi(2, 0);
+    let top = asm.here();
+    asm.op(op::ADD, 2, 2, 1).op(op::ADDI, 1, 1, -1).branch(op::BNZ, 1, top).sys(1);
+    m.load(&mut asm);
+    m.set(1, 10_000);
+    m.run_to(0, 1, setting.name);
+    let engine: Arc<_> = m.engine.clone();
+    let guard = engine.before_fork();
+    // SAFETY: the child uses only the engine, which is prepared, and leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    drop(guard);
+    if pid == 0 {
+        engine.after_fork_in_child();
+        let mut good = true;
+        for n in [5000u64, 3, 20_000] {
             m.set(1, n);
-            m.run_to(0, 1, setting.name);
-            assert_eq!(m.reg(2), n * (n + 1) / 2);
+            good &= m.start(0) == Exit::Trap(Trap::Syscall(1));
+            good &= m.reg(2) == n * (n + 1) / 2;
         }
+        m.engine.wait_for_compiles();
+        m.engine.invalidate_all();
+        m.set(1, 100);
+        good &= m.start(0) == Exit::Trap(Trap::Syscall(1)) && m.reg(2) == 5050;
+        // SAFETY: ends the child without running the parent's cleanup.
+        unsafe { libc::_exit(if good { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    unsafe { libc::waitpid(pid, &mut status, 0) };
+    assert_eq!(status, 0, "{}", setting.name);
+    for n in [5000u64, 30_000] {
+        m.set(1, n);
+        m.run_to(0, 1, setting.name);
+        assert_eq!(m.reg(2), n * (n + 1) / 2);
     }
 }
 

@@ -38,9 +38,12 @@ fn loops() {
         m.set(1, 10);
         m.run_to(0, 1, setting.name);
         let stats = m.engine.stats();
-        let compiles = !setting.name.starts_with("interp");
-        assert_eq!(stats.regions_compiled > 0, compiles, "{}: {stats}", setting.name);
-        assert_eq!(stats.region_entries > 0, compiles, "{}: {stats}", setting.name);
+        let tier = setting.config.tier;
+        let (baseline, regions) = (tier.has_baseline(), tier.has_regions());
+        assert_eq!(stats.baseline_blocks > 0, baseline, "{}: {stats}", setting.name);
+        assert_eq!(stats.baseline_entries > 0, baseline, "{}: {stats}", setting.name);
+        assert_eq!(stats.regions_compiled > 0, regions, "{}: {stats}", setting.name);
+        assert_eq!(stats.exit_hot > 0, baseline && regions, "{}: {stats}", setting.name);
         assert!(stats.to_json().contains("\"regions_compiled\": "));
     });
 }
@@ -146,7 +149,10 @@ fn faults_are_exact() {
             assert_eq!([2, 3, 4, 5].map(|n| m.reg(n)), [sum, data + 4096, 513, 1026], "{what}");
         }
         let stats = m.engine.stats();
-        assert_eq!(stats.exit_fault > 0, stats.region_entries > 0, "{stats}");
+        let entries = stats.region_entries + stats.baseline_entries;
+        assert_eq!(stats.exit_fault > 0, entries > 0, "{stats}");
+        // A loop that only reads goes back to its entry, and is interpreted to its end after a try or two.
+        assert!(stats.exit_fault <= 9, "{stats}");
     });
 }
 
@@ -333,7 +339,7 @@ fn regions_hold_what_is_hot() {
     let stats = m.engine.stats();
     // Six instructions of the loop, two of the callee.
     assert_eq!((stats.regions_compiled, stats.insns_compiled), (1, 8), "{stats}");
-    assert_eq!(stats.region_entries, 1, "{stats}");
+    assert!(stats.region_entries <= 1, "{stats}");
 }
 
 /// Not a test: prints what a block costs. `cargo test --release -p tulk-exec --test tiers -- --ignored --nocapture`

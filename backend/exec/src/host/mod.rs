@@ -26,6 +26,8 @@ pub(crate) unsafe trait Zeroed {}
 
 // SAFETY: the number 0.
 unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: the number 0.
+unsafe impl Zeroed for std::sync::atomic::AtomicU8 {}
 // SAFETY: null.
 unsafe impl<T> Zeroed for epoch::Shared<T> {}
 // SAFETY: numbers.
@@ -54,6 +56,11 @@ pub(crate) fn monotonic_ns() -> u64 {
 /// Processor time that this thread has used, in nanoseconds.
 pub(crate) fn thread_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Processor time that the process has used, in nanoseconds.
+pub(crate) fn process_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// The kernel's number of this thread.

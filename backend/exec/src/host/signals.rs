@@ -24,6 +24,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use tulk_base::CpuState;
 use tulk_base::state::CELL_PC;
+use tulk_codegen::FaultMap;
 use tulk_codegen::abi::word;
 use tulk_softmmu::{WriteFault, raw};
 
@@ -214,7 +215,9 @@ fn on_guest_access(signal: i32, address: usize, cx: &mut libc::ucontext_t) -> bo
         } else if let Some(guest_pc) = guest_pc {
             // SAFETY: the state of the generated code that was interrupted; nobody else uses it.
             let state = unsafe { &mut *t.state.get() };
-            state.cells[CELL_PC as usize] = guest_pc;
+            if guest_pc != FaultMap::CHECKPOINT {
+                state.cells[CELL_PC as usize] = guest_pc;
+            }
             state.engine[word::REASON] = REASON_FAULT;
             state.engine[word::A] = address as u64;
             fault_frame::leave_code(cx, state);

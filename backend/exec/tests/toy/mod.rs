@@ -402,18 +402,29 @@ pub struct Setting {
 /// Every tier, with memory at guest addresses and in a window.
 pub fn settings() -> Vec<Setting> {
     let mixed = |synchronous| Config {
-        threshold: 3,
+        baseline_threshold: 1,
+        threshold: 2,
         synchronous,
         workers: 1,
+        compile_share: 1 << 16,
         ..Config::for_tier(Tier::Mixed)
     };
+    let baseline =
+        |n| Config { baseline_threshold: n, threshold: 2, ..Config::for_tier(Tier::Baseline) };
     vec![
         Setting { name: "interp", window: false, config: Config::for_tier(Tier::Interp) },
         Setting { name: "interp, window", window: true, config: Config::for_tier(Tier::Interp) },
+        Setting { name: "baseline", window: false, config: baseline(1) },
+        Setting { name: "baseline, window", window: true, config: baseline(3) },
         Setting { name: "jit", window: false, config: Config::for_tier(Tier::Jit) },
         Setting { name: "jit, window", window: true, config: Config::for_tier(Tier::Jit) },
         Setting { name: "mixed", window: false, config: mixed(false) },
         Setting { name: "mixed, synchronous", window: true, config: mixed(true) },
+        Setting {
+            name: "mixed, slower",
+            window: false,
+            config: Config { baseline_threshold: 3, threshold: 50, ..mixed(false) },
+        },
         Setting {
             name: "mixed, watched",
             window: false,
