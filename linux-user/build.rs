@@ -43,25 +43,49 @@ fn convert(text: &str) -> Result<String, String> {
         if args.len() > 7 {
             return Err(bad("more than seven arguments"));
         }
-        let handler = match handler {
-            "-" => "Handler::Missing".to_string(),
-            "declined" => "Handler::Declined".to_string(),
-            "pass" => format!("Handler::Pass(libc::SYS_{name})"),
-            "block" => format!("Handler::Block(libc::SYS_{name})"),
-            path => match path.split_once("::") {
-                Some((module, f)) => format!("Handler::Call(crate::syscall::{module}::sys_{f})"),
-                None => return Err(bad("handler is no `module::name`")),
-            },
+        let (handler, time64) = match handler.strip_suffix("@64") {
+            Some(handler) => (handler, true),
+            None => (handler, false),
+        };
+        let handler = match handler.split_once(':').unwrap_or((handler, name)) {
+            ("-", _) => "Handler::Missing".to_string(),
+            ("declined", _) => "Handler::Declined".to_string(),
+            ("pass", host) => format!("Handler::Pass(libc::SYS_{host})"),
+            ("block", host) => format!("Handler::Block(libc::SYS_{host})"),
+            (module, f) => {
+                let f = f.strip_prefix(':').ok_or_else(|| bad("handler is no `module::name`"))?;
+                let call = moved(module, f).ok_or_else(|| bad("arguments of the handler"))?;
+                format!("Handler::Call({call})")
+            }
         };
         let args = args.join(", ");
         writeln!(
             out,
-            "Row {{ number: {number}, name: {name:?}, handler: {handler}, args: &[{args}] }},"
+            "Row {{ number: {number}, name: {name:?}, handler: {handler}, time64: {time64}, args: &[{args}] }},"
         )
         .unwrap();
     }
     out.push(']');
     Ok(out)
+}
+
+/// The function, or a closure that calls it with the arguments that stand behind it in parentheses: `$1` to `$6` the
+/// guest's, `cwd`, numbers.
+fn moved(module: &str, f: &str) -> Option<String> {
+    let Some((f, list)) = f.split_once('(') else {
+        return Some(format!("crate::syscall::{module}::sys_{f}"));
+    };
+    let mut words = Vec::new();
+    for word in list.strip_suffix(')')?.split(',') {
+        words.push(match word.strip_prefix('$') {
+            Some(n) => format!("a[{}]", n.parse::<usize>().ok()?.checked_sub(1)?),
+            None if word == "cwd" => "libc::AT_FDCWD as u64".into(),
+            None => word.parse::<u64>().ok()?.to_string(),
+        });
+    }
+    words.resize(7, "0".into());
+    let words = words.join(", ");
+    Some(format!("|cx, a| {{ let _ = a; crate::syscall::{module}::sys_{f}(cx, &[{words}]) }}"))
 }
 
 fn camel(word: &str) -> String {

@@ -12,6 +12,8 @@ use thiserror::Error;
 pub struct Machine(pub u16);
 
 impl Machine {
+    pub const I386: Machine = Machine(3);
+    pub const X86_64: Machine = Machine(62);
     pub const AARCH64: Machine = Machine(183);
 }
 
@@ -73,7 +75,7 @@ pub enum ElfError {
     #[error(
         "a program for {machine}, but this command runs {wanted} programs; start it with `tulk run`"
     )]
-    OtherGuest { machine: Machine, wanted: &'static str },
+    OtherGuest { machine: Machine, wanted: String },
     #[error("not a program but {0}")]
     NotExecutable(&'static str),
 }
@@ -407,10 +409,10 @@ pub(crate) mod tests {
             "not an ELF program (it starts with 23 21 2f 62)"
         );
         let mut b = sample();
-        b[18] = 62;
+        b[18] = 243;
         let e = text(parse(&b));
         assert!(
-            e.starts_with("a program for x86-64 (64-bit, little-endian), which tulk does not run"),
+            e.starts_with("a program for RISC-V (64-bit, little-endian), which tulk does not run"),
             "{e}"
         );
         let mut b = sample();

@@ -15,8 +15,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tulk_softmmu::Errno;
 
 /// The call was not made, or was interrupted before it did anything: restart it, unless a handler without
-/// `SA_RESTART` ran. Never reaches the guest.
+/// `SA_RESTART` ran. Never reaches the guest. (Where the host itself answers EINTR, its handler with `SA_RESTART` notwithstanding,
+/// the guest gets that: signal(7) lists those calls.)
 pub const ERESTARTSYS: Errno = Errno(512);
+/// The call was not made because a signal must be seen before it: restart it in any case.
+pub const ERESTARTNOINTR: Errno = Errno(513);
 /// The same for calls that a handler always ends with EINTR.
 pub const ERESTARTNOHAND: Errno = Errno(514);
 
@@ -131,9 +134,7 @@ pub fn call_interruptible(nr: i64, args: &[u64], interrupt: &AtomicU32) -> Resul
     let words = [a(0), a(1), a(2), a(3), a(4), a(5)];
     let r = imp::syscall_unless(nr, &words, interrupt);
     if (-4095..0).contains(&r) {
-        let e = -r as i32;
-        // A handler that does not restart ended the call: as good as not made.
-        return Err(if e == libc::EINTR { ERESTARTSYS } else { Errno(e) });
+        return Err(Errno(-r as i32));
     }
     Ok(r as u64)
 }
@@ -306,42 +307,27 @@ pub fn pipe_cloexec() -> Result<(i32, i32), Errno> {
     Ok((ends[0], ends[1]))
 }
 
-/// Starts a program in place of this one; returns only when that fails.
-pub fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> Result<u64, Errno> {
+/// Starts a program in place of this one, unless `*interrupt` is not zero: the old program must see its signal first.
+/// Returns only when that fails.
+pub fn execve(
+    path: &CStr,
+    argv: &[CString],
+    env: &[CString],
+    interrupt: &AtomicU32,
+) -> Result<u64, Errno> {
     let pointers = |strings: &[CString]| -> Vec<u64> {
         strings.iter().map(|s| s.as_ptr() as u64).chain([0]).collect()
     };
     let (argv, env) = (pointers(argv), pointers(env));
-    call(libc::SYS_execve, &[path.word(), (&argv[..]).word(), (&env[..]).word()])
+    let words = [path.word(), (&argv[..]).word(), (&env[..]).word()];
+    call_interruptible(libc::SYS_execve, &words, interrupt)
+        .map_err(|e| if e == ERESTARTSYS { ERESTARTNOINTR } else { e })
 }
 
 /// Ends the process at once.
 pub fn exit_group(code: i32) -> ! {
     // SAFETY: does not return and touches no memory.
     unsafe { libc::_exit(code) }
-}
-
-/// Gives a signal its default action.
-pub fn default_signal(signal: i32) {
-    // SAFETY: no handler of ours is lost; the arguments are live values.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        libc::sigaction(signal, &action, std::ptr::null_mut());
-    }
-}
-
-/// Ends the process by a signal, so that its parent sees what killed the guest.
-pub fn die_by_signal(signal: i32) -> ! {
-    default_signal(signal);
-    // SAFETY: the signal is unblocked and raised; all arguments are live values.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigaddset(&mut set, signal);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
-        libc::kill(libc::getpid(), signal);
-    }
-    exit_group(128 + signal)
 }
 
 /// Ends the calling thread only.

@@ -41,6 +41,8 @@ pub struct Options {
     pub argv0: Option<OsString>,
     /// Where the guest's libraries are (`-L`, `QEMU_LD_PREFIX`).
     pub sysroot: Option<PathBuf>,
+    /// The guest that the program must be for; any by default.
+    pub guest: Option<String>,
     /// CPU model (`-cpu`).
     pub cpu: Option<String>,
     /// Bytes of stack; the resource limit's by default.
@@ -80,6 +82,7 @@ impl Options {
             env: env.collect(),
             argv0: None,
             sysroot: None,
+            guest: None,
             cpu: None,
             stack_size: None,
             uname_release: None,
@@ -97,8 +100,6 @@ impl Options {
 /// Runs a program to its end: the process ends as the guest's does. Returns only when the program cannot be
 /// started.
 pub fn run(options: Options) -> LaunchError {
-    // Rust's runtime ignores SIGPIPE; programs start with the default.
-    host::default_signal(libc::SIGPIPE);
     match prepare(options) {
         Ok((process, vcpu)) => thread::run_first(&process, vcpu),
         Err(e) => e,
@@ -109,6 +110,6 @@ pub fn run(options: Options) -> LaunchError {
 pub fn prepare(options: Options) -> Result<(Arc<Process>, tulk_exec::Vcpu), LaunchError> {
     let (process, pc, sp) = Process::launch(Arc::new(options))?;
     let mut vcpu = process.engine.vcpu();
-    process.abi.start(&mut vcpu.state, pc, sp);
+    process.abi.start(&process.cpu, &mut vcpu.state, pc, sp);
     Ok((process, vcpu))
 }

@@ -119,7 +119,7 @@ fn host_maps() -> Vec<HostMap> {
 }
 
 /// The guest's mappings. Files are named by the host's table, so that mapping one costs no look-up of its name.
-fn maps(process: &Process) -> Vec<u8> {
+pub fn maps(process: &Process) -> Vec<u8> {
     let host = host_maps();
     let base = process.space.base() as u64;
     let mut out = Vec::new();
@@ -161,6 +161,7 @@ fn maps(process: &Process) -> Vec<u8> {
             line(s, e, r.prot, r.shared, o, rest);
         }
     }
+    out.extend_from_slice(process.abi.kernel_maps().as_bytes());
     out
 }
 
@@ -215,7 +216,9 @@ fn cpuinfo(process: &Process) -> Vec<u8> {
     let count = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut out = String::new();
     for n in 0..count {
-        let _ = writeln!(out, "processor\t: {n}\n{}", process.cpu.cpuinfo);
+        let one = process.cpu.cpuinfo.replace("{n}", &n.to_string());
+        let one = one.replace("{count}", &count.to_string());
+        let _ = writeln!(out, "processor\t: {n}\n{one}");
     }
     out.into_bytes()
 }

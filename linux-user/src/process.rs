@@ -2,12 +2,14 @@
 
 use crate::Options;
 use crate::abi::{Cpu, GuestAbi};
+use crate::elf::ElfError;
 use crate::paths::{Paths, fd_path};
 use crate::program::{self, LaunchError, Loaded, Program};
 use crate::random::Random;
 use crate::signals::Actions;
 use crate::stack::{self, Stack, at};
 use crate::syscall::Errno;
+use crate::syscall::dir::DirPositions;
 use crate::{host, sys};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +17,8 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tulk_base::CpuState;
 use tulk_exec::Engine;
 use tulk_softmmu::intervals::{EXEC, READ, WRITE};
@@ -42,11 +44,21 @@ pub struct Process {
     pub engine: Arc<Engine>,
     pub paths: Paths,
     pub options: Arc<Options>,
-    pub actions: Actions,
+    pub actions: Arc<Actions>,
+    /// Guest threads that live.
+    pub threads: AtomicUsize,
     sigreturn: OnceLock<u64>,
     pub random: Mutex<Random>,
     /// Resource limits that the guest set and that are not given to the host.
     pub limits: Mutex<BTreeMap<i32, [u64; 2]>>,
+    /// Ranges that `MADV_DONTFORK` named: address and length.
+    pub not_forked: Mutex<BTreeSet<(u64, u64)>>,
+    /// Local descriptors of x86 guests, by index.
+    pub ldt: Mutex<Vec<u64>>,
+    /// Directory positions that do not fit a 32-bit guest.
+    pub dir_positions: Mutex<DirPositions>,
+    /// Readable memory becomes executable too (`READ_IMPLIES_EXEC`).
+    pub read_is_exec: AtomicBool,
     /// Attached System V segments: address and length.
     pub shm: Mutex<BTreeMap<u64, u64>>,
     /// Where --strace writes: a descriptor of tulk's own, because the guest may close or replace what the user sees.
@@ -75,6 +87,11 @@ impl Process {
         }
         let env = options.env.iter().map(to_c).collect::<Result<Vec<_>, _>>()?;
         let program = program::open(&paths, &options.program, argv)?;
+        if let Some(wanted) = options.guest.as_deref().filter(|&g| g != program.abi.name()) {
+            let machine = program.main.image.machine;
+            let reason = ElfError::OtherGuest { machine, wanted: wanted.to_string() };
+            return Err(LaunchError::Elf { path: options.program.clone(), reason });
+        }
         let cpu = program.abi.cpu(options.cpu.as_deref()).map_err(LaunchError::Cpu)?;
         let mut random = Random::new(options.seed);
         let space = program.abi.new_space().map_err(LaunchError::Space)?;
@@ -102,11 +119,16 @@ impl Process {
             random: Mutex::new(random),
             limits: Mutex::default(),
             log_fd,
+            not_forked: Mutex::default(),
             shm: Mutex::default(),
+            ldt: Mutex::default(),
+            dir_positions: Mutex::default(),
+            read_is_exec: AtomicBool::new(false),
             image: RwLock::default(),
             own_fds: RwLock::default(),
             reported: Mutex::default(),
-            actions: Actions::inherited(),
+            actions: Arc::new(Actions::inherited()),
+            threads: AtomicUsize::new(1),
             sigreturn: OnceLock::new(),
             options,
         };
@@ -116,8 +138,10 @@ impl Process {
         }
         let exec_fn = to_c(&process.options.program.clone().into_os_string())?;
         let (pc, sp) = process.map_program(&program, &env, &exec_fn)?;
-        // Mapped now: later it could fall into a hole that the guest keeps.
-        process.sigreturn_code();
+        if tracing::enabled!(target: "page", tracing::Level::DEBUG) {
+            let maps = crate::proc_files::maps(&process);
+            tracing::debug!(target: "page", "memory map\n{}", String::from_utf8_lossy(&maps));
+        }
         let process = Arc::new(process);
         Ok((process, pc, sp))
     }
@@ -130,8 +154,12 @@ impl Process {
         exec_fn: &CString,
     ) -> Result<(u64, u64), LaunchError> {
         let mut random = self.random.lock();
-        let exec_stack = program.main.image.exec_stack == Some(true);
+        let all = program.main.image.exec_stack.is_none() && self.abi.executable_by_default();
+        self.read_is_exec.store(all, Ordering::Relaxed);
+        let exec_stack = all || program.main.image.exec_stack == Some(true);
         let (low, top) = program::map_stack(&self.space, self.stack_size(), exec_stack)?;
+        // Mapped before anything else: later it could fall into a hole that the guest keeps.
+        let code = self.sigreturn_code();
         let slide = (!no_randomize()).then_some(&mut *random);
         let loaded = program::load(&self.space, program, slide)?;
         self.space.set_brk_start(tulk_base::GuestVa(loaded.brk));
@@ -140,7 +168,7 @@ impl Process {
         // A few hundred bytes of play for the stack pointer.
         let top = if no_randomize() { top } else { top - random.below(512) * 16 };
         let id = |nr: i64| host::call(nr, &[]).unwrap_or(0);
-        let auxv = [
+        let mut auxv = vec![
             (at::HWCAP, self.cpu.hwcap),
             (at::PAGESZ, tulk_softmmu::user::PAGE),
             (at::CLKTCK, 100),
@@ -158,6 +186,7 @@ impl Process {
             (at::HWCAP2, self.cpu.hwcap2),
             (at::MINSIGSTKSZ, self.abi.min_signal_stack()),
         ];
+        auxv.splice(0..0, self.abi.extra_auxv(code));
         let contents = stack::Contents {
             argv: &program.argv,
             env,
@@ -176,10 +205,13 @@ impl Process {
         Ok((pc, sp))
     }
 
-    /// Guest code that calls `rt_sigreturn`, on a page of its own.
+    /// The kernel's code for the guest, on a page of its own; 0 without any.
     pub fn sigreturn_code(&self) -> u64 {
         *self.sigreturn.get_or_init(|| {
             let code = self.abi.sigreturn_code();
+            if code.is_empty() {
+                return 0;
+            }
             let request = MapRequest::anonymous(PAGE, READ | WRITE).named("[sigpage]");
             let at = self.space.map(&request);
             let at = at.and_then(|at| {
@@ -188,6 +220,20 @@ impl Process {
             });
             at.unwrap_or(0)
         })
+    }
+
+    /// `-d cpu`: the registers of up to 64 bits, eight to a line.
+    pub fn log_registers(&self, state: &CpuState, why: &str) {
+        if !tracing::enabled!(target: "cpu", tracing::Level::DEBUG) {
+            return;
+        }
+        let mut text = format!("{why} at pc {:#x}", state.pc());
+        let narrow = self.engine.isa.layout().slots().iter().filter(|s| s.ty.bytes() <= 8);
+        for (n, slot) in narrow.enumerate() {
+            text.push_str(if n % 8 == 0 { "\n  " } else { " " });
+            text.push_str(&format!("{}={:x}", slot.name, state.get(slot.cell)));
+        }
+        tracing::debug!(target: "cpu", "{text}");
     }
 
     /// Called when a signal is about to end the process.
@@ -204,7 +250,7 @@ impl Process {
     }
 
     /// The guest's stack: as the user says, or the resource limit within reason.
-    fn stack_size(&self) -> u64 {
+    pub fn stack_size(&self) -> u64 {
         use crate::host::Zeroed;
         if let Some(size) = self.options.stack_size {
             return size.clamp(64 << 10, 16 << 30);
@@ -242,6 +288,16 @@ impl Process {
         self.own_fds.read().iter().copied().collect()
     }
 
+    /// Holds over `fork` what other threads may be using: the child must find it free.
+    pub fn lock_for_fork(&self) -> impl Sized {
+        (
+            self.actions.lock_for_fork(),
+            (self.random.lock(), self.limits.lock(), self.not_forked.lock()),
+            (self.ldt.lock(), self.dir_positions.lock(), self.shm.lock()),
+            (self.image.write(), self.own_fds.write(), self.reported.lock()),
+        )
+    }
+
     /// Reports a system call without a handler, once per number.
     pub fn unimplemented(&self, number: u64, name: Option<&str>) {
         if self.reported.lock().insert(number) {
@@ -257,8 +313,8 @@ impl Process {
     }
 
     /// Where --strace writes.
-    pub fn trace_line(&self, text: &str) {
-        host::write_log(self.log_fd, text.as_bytes());
+    pub fn log_fd(&self) -> i32 {
+        self.log_fd
     }
 }
 

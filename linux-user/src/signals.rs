@@ -9,6 +9,8 @@ use crate::process::Process;
 use crate::syscall::Errno;
 use crate::thread_state::Thread;
 use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tulk_base::{CpuState, FaultCause, Trap};
 
 /// Guest and host number signals alike (a guest that does not will translate at its system calls).
@@ -36,29 +38,36 @@ pub struct Action {
     pub mask: Set,
 }
 
+/// Signals whose instructions raise them: what `force` delivers. Their `siginfo_t` holds an address.
+const BY_INSTRUCTIONS: Set = FAULTS | bit(libc::SIGILL) | bit(libc::SIGFPE) | bit(libc::SIGTRAP);
+
 /// The actions of a process, shared by its threads.
-pub struct Actions(Mutex<[Action; SIGNALS as usize]>);
+pub struct Actions {
+    all: Mutex<[Action; SIGNALS as usize]>,
+    /// There is, or was, a handler for memory faults, here or in a `vfork` child.
+    faults_are_seen: Arc<AtomicBool>,
+}
 
 impl Actions {
     /// Those of a new program: default, or ignored where the parent left it so.
     pub fn inherited() -> Actions {
+        let ignored = signal::take_inherited_ignored();
         let mut actions = [Action::default(); SIGNALS as usize];
-        for s in (1..=SIGNALS).filter(|&s| signal::is_ignored(s)) {
+        for s in (1..=SIGNALS).filter(|&s| ignored & bit(s) != 0) {
             actions[s as usize - 1].handler = SIG_IGN;
         }
-        Actions(Mutex::new(actions))
+        Actions { all: Mutex::new(actions), faults_are_seen: Arc::default() }
     }
 
     pub fn get(&self, signal: i32) -> Action {
-        self.0.lock()[signal as usize - 1]
+        self.all.lock()[signal as usize - 1]
     }
 
     /// Sets an action here and on the host; returns the old one.
     pub fn set(&self, signal: i32, action: Action) -> Result<Action, Errno> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         // The host's handlers of faults stay: tulk needs them. What a fault means is decided at delivery.
-        if bit(signal) & FAULTS & !(bit(libc::SIGILL) | bit(libc::SIGFPE) | bit(libc::SIGTRAP)) == 0
-        {
+        if bit(signal) & FAULTS == 0 {
             let what = match action.handler {
                 SIG_DFL => Disposition::Default,
                 SIG_IGN => Disposition::Ignore,
@@ -66,15 +75,24 @@ impl Actions {
             };
             signal::set_disposition(signal, what, action.flags)?;
         }
+        if matches!(signal, libc::SIGSEGV | libc::SIGBUS) && action.handler > SIG_IGN {
+            self.faults_are_seen.store(true, Ordering::Relaxed);
+        }
         Ok(std::mem::replace(&mut all[signal as usize - 1], action))
     }
-
-    /// A copy, to be put back with [`Actions::restore`]: a `vfork` child shares this memory.
-    pub fn snapshot(&self) -> [Action; SIGNALS as usize] {
-        *self.0.lock()
+    /// False as long as nobody will look at the registers of a memory fault.
+    pub fn faults_are_seen(&self) -> bool {
+        self.faults_are_seen.load(Ordering::Relaxed)
     }
-    pub fn restore(&self, actions: &[Action; SIGNALS as usize]) {
-        *self.0.lock() = *actions;
+
+    /// See [`Process::lock_for_fork`].
+    pub fn lock_for_fork(&self) -> impl Sized {
+        self.all.lock()
+    }
+    /// A copy for a `vfork` child, which shares this memory but not its parent's actions.
+    pub fn copy(&self) -> Actions {
+        let faults_are_seen = self.faults_are_seen.clone();
+        Actions { all: Mutex::new(*self.all.lock()), faults_are_seen }
     }
     /// Handlers become the default action (`CLONE_CLEAR_SIGHAND`).
     pub fn clear_handlers(&self) {
@@ -84,15 +102,11 @@ impl Actions {
             }
         }
     }
-    /// Before `execve`: handlers do not survive it, and tulk's own must not be found by the new program either. The
-    /// kernel does that; ignored faults are the exception that must be told to it.
-    pub fn before_exec(&self) {
-        let all = self.0.lock();
-        for s in [libc::SIGSEGV, libc::SIGBUS] {
-            if all[s as usize - 1].handler == SIG_IGN {
-                let _ = signal::set_disposition(s, Disposition::Ignore, 0);
-            }
-        }
+    /// Those that the guest ignores.
+    pub fn ignored(&self) -> Set {
+        let all = self.all.lock();
+        let ignored = (1..=SIGNALS).filter(|&s| all[s as usize - 1].handler == SIG_IGN);
+        ignored.fold(0, |set, s| set | bit(s))
     }
 }
 
@@ -111,6 +125,11 @@ impl AltStack {
     pub fn contains(&self, sp: u64) -> bool {
         self.flags & SS_AUTODISARM == 0 && sp > self.sp && sp - self.sp <= self.size
     }
+    /// As a frame keeps it.
+    fn kept(&self) -> AltStack {
+        let flags = if self.size == 0 { SS_DISABLE } else { self.flags & SS_AUTODISARM };
+        AltStack { flags, ..*self }
+    }
     /// Its flags as `sigaltstack` shows them.
     pub fn shown_flags(&self, sp: u64) -> u32 {
         if self.size == 0 {
@@ -128,6 +147,7 @@ pub struct ThreadSignals {
     pub saved_mask: Option<Set>,
     pub alt: AltStack,
     pub mailbox: Box<Mailbox>,
+    pub exception: Exception,
 }
 
 impl ThreadSignals {
@@ -137,7 +157,14 @@ impl ThreadSignals {
             saved_mask: None,
             alt: AltStack::NONE,
             mailbox: Mailbox::new(interrupt),
+            exception: Exception::default(),
         }
+    }
+
+    /// The signals that wait here and that `mask` lets through. The kernel has judged what came asynchronously by
+    /// the mask of that moment; only faults that somebody sent can be here though the guest blocks them.
+    pub fn let_through(&self, mask: Set) -> Set {
+        self.mailbox.ready() & !(mask & FAULTS)
     }
 }
 
@@ -152,8 +179,10 @@ pub struct Frame<'a> {
     pub alt: AltStack,
     /// Where the frame may start: the alternate stack's end, or the stack pointer.
     pub stack_top: u64,
-    /// Code that calls `rt_sigreturn`, for actions without a restorer.
+    /// Where [`crate::abi::GuestAbi::sigreturn_code`] is, for actions without a restorer.
     pub trampoline: u64,
+    /// The thread's last exception.
+    pub exception: Exception,
 }
 
 impl Frame<'_> {
@@ -161,21 +190,37 @@ impl Frame<'_> {
     pub fn fault_address(&self) -> Option<u64> {
         let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| self.info[at + i]));
         let by_an_instruction = word(8) as i32 > 0;
-        (by_an_instruction && bit(self.signal) & FAULTS != 0).then(|| word(16))
+        (by_an_instruction && bit(self.signal) & BY_INSTRUCTIONS != 0).then(|| word(16))
     }
+}
+
+/// Which frame a handler returns from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameKind {
+    /// With a `siginfo_t`.
+    Full,
+    /// Of handlers that did not ask for one, on old guests.
+    Old,
 }
 
 /// What a frame restores.
 #[derive(Clone, Copy, Debug)]
 pub struct Restored {
     pub mask: Set,
-    pub alt: AltStack,
+    /// `None` when the frame has no room for it: then nothing changes.
+    pub alt: Option<AltStack>,
 }
 
-/// How a system call that a signal interrupted waits for the decision: restart or EINTR.
+/// What a handler does to the system call that its signal interrupted before it had done anything. Without a handler
+/// the call is restarted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Interrupted {
-    pub always_eintr: bool,
+pub enum Interrupted {
+    /// Ends it with EINTR, or restarts it under `SA_RESTART`.
+    ByAction,
+    /// Ends it with EINTR.
+    Ends,
+    /// Restarts it.
+    Restarts,
 }
 
 /// A `siginfo_t` of the kernel's generic 64-bit layout, for events of tulk's own making.
@@ -185,6 +230,16 @@ fn siginfo(signal: i32, code: i32, address: u64) -> [u8; SIGINFO_BYTES] {
     info[8..12].copy_from_slice(&code.to_ne_bytes());
     info[16..24].copy_from_slice(&address.to_ne_bytes());
     info
+}
+
+/// What the processor tells of an exception beside the signal that it becomes; x86 programs find the last one in every
+/// frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Exception {
+    pub vector: u32,
+    pub error: u32,
+    /// Of a page fault; the last one stays.
+    pub address: Option<u64>,
 }
 
 /// Signal, code and address of a trap (Linux, `force_sig_fault` of the architectures).
@@ -208,10 +263,16 @@ fn of_trap(trap: Trap, pc: u64) -> Option<(i32, i32, u64)> {
 
 /// Raises the signal that a trap means. It cannot be ignored or blocked: then the process dies by it.
 pub fn force_trap(process: &Process, thread: &mut Thread, state: &mut CpuState, trap: Trap) {
-    let guest_trap = process.abi.trap_signal(trap, state);
+    let guest_trap = process.abi.trap_signal(process, state, trap);
+    if let Some(signal) = &guest_trap {
+        let address = signal.exception.address.or(thread.signals.exception.address);
+        thread.signals.exception = Exception { address, ..signal.exception };
+    }
+    let guest_trap = guest_trap.map(|s| (s.number, s.code, s.address));
     let Some((number, code, address)) = guest_trap.or_else(|| of_trap(trap, state.pc())) else {
         return;
     };
+    tracing::debug!(target: "int", "trap at pc {:#x}: {trap:?}", state.pc());
     if number == libc::SIGILL {
         let pc = state.pc();
         process.unimplemented_once(pc, || {
@@ -231,9 +292,10 @@ fn force(
     number: i32,
     info: &[u8; SIGINFO_BYTES],
 ) {
-    let action = process.actions.get(number);
+    let action = thread.actions.get(number);
     let blocked = thread.signals.mask & bit(number) != 0;
     if action.handler <= SIG_IGN || blocked {
+        crate::strace::signal(process, number, info);
         die(process, state, number);
     }
     handle(process, thread, state, number, info, None);
@@ -242,6 +304,7 @@ fn force(
 /// Dies by a signal's default action.
 pub fn die(process: &Process, state: &CpuState, number: i32) -> ! {
     process.on_fatal_signal(number, state);
+    crate::strace::killed(process, number);
     signal::die_by(number)
 }
 
@@ -254,29 +317,50 @@ fn handle(
     info: &[u8; SIGINFO_BYTES],
     interrupted: Option<Interrupted>,
 ) {
+    crate::strace::signal(process, number, info);
+    tracing::debug!(target: "int", "handler of signal {number} entered from pc {:#x}", state.pc());
+    process.log_registers(state, "signal");
     let abi = process.abi;
-    let action = process.actions.get(number);
+    let action = thread.actions.get(number);
     if let Some(call) = interrupted {
-        if !call.always_eintr && action.flags & SA_RESTART != 0 {
+        let restarts = match call {
+            Interrupted::ByAction => action.flags & SA_RESTART != 0,
+            Interrupted::Ends => false,
+            Interrupted::Restarts => true,
+        };
+        if restarts {
             abi.rewind_syscall(state);
         } else {
             abi.set_result(state, Err(Errno(abi.errno(libc::EINTR))));
         }
     }
     let signals = &mut thread.signals;
-    let mask = signals.saved_mask.take().unwrap_or(signals.mask);
+    let saved_mask = signals.saved_mask.take();
+    let mask = saved_mask.unwrap_or(signals.mask);
     let sp = abi.stack_pointer(state);
     let alt = signals.alt;
     let switch = action.flags & SA_ONSTACK != 0 && alt.size != 0 && !alt.contains(sp);
     let stack_top = if switch { alt.sp.wrapping_add(alt.size) } else { sp };
-    let shown = AltStack { flags: alt.shown_flags(sp), ..alt };
     let trampoline = process.sigreturn_code();
-    let frame = Frame { signal: number, action, info, mask, alt: shown, stack_top, trampoline };
+    let frame = Frame {
+        signal: number,
+        action,
+        info,
+        mask,
+        alt: alt.kept(),
+        stack_top,
+        trampoline,
+        exception: signals.exception,
+    };
     if abi.push_frame(&process.space, state, &frame).is_err() {
-        // No room for the frame: SIGSEGV, which cannot be handled there either.
-        die(process, state, libc::SIGSEGV);
+        // No room for the frame: SIGSEGV, whose handler may have a stack of its own.
+        if number == libc::SIGSEGV {
+            die(process, state, libc::SIGSEGV);
+        }
+        signals.saved_mask = saved_mask;
+        return force(process, thread, state, libc::SIGSEGV, &siginfo(libc::SIGSEGV, 128, 0));
     }
-    if alt.flags & SS_AUTODISARM != 0 && switch {
+    if alt.flags & SS_AUTODISARM != 0 {
         signals.alt = AltStack::NONE;
     }
     signals.mask |= action.mask;
@@ -286,7 +370,7 @@ fn handle(
     signals.mask &= !(bit(libc::SIGKILL) | bit(libc::SIGSTOP));
     if action.flags & SA_RESETHAND != 0 {
         let reset = Action { handler: SIG_DFL, ..action };
-        let _ = process.actions.set(number, reset);
+        let _ = thread.actions.set(number, reset);
     }
 }
 
@@ -298,53 +382,65 @@ pub fn deliver(
     state: &mut CpuState,
     mut interrupted: Option<Interrupted>,
 ) {
+    let mut again: Set = 0;
     loop {
-        let ready = thread.signals.mailbox.ready();
-        // The kernel has judged what came asynchronously by the mask of that moment; only faults that somebody
-        // sent can be here though the guest blocks them.
-        let now = ready & !(thread.signals.mask & FAULTS);
+        let now = thread.signals.let_through(thread.signals.mask);
         if now != 0 {
             let number = now.trailing_zeros() as i32 + 1;
             let Some(info) = thread.signals.mailbox.take(number) else { continue };
-            match process.actions.get(number).handler {
+            match thread.actions.get(number).handler {
                 SIG_IGN => {}
-                SIG_DFL if ignored_by_default(number) => {}
+                // The action has changed since the signal came, on the host too.
+                SIG_DFL if bit(number) & FAULTS == 0 => again |= bit(number),
                 SIG_DFL => die(process, state, number),
                 _ => handle(process, thread, state, number, &info, interrupted.take()),
             }
             continue;
         }
         // Unblocking may bring the next one at once.
-        thread.interrupt.store(0, std::sync::atomic::Ordering::SeqCst);
+        thread.interrupt.store(0, Ordering::SeqCst);
         if let Some(mask) = thread.signals.saved_mask.take() {
             thread.signals.mask = mask;
         }
+        for number in (1..=SIGNALS).filter(|&n| again & bit(n) != 0) {
+            signal::raise(number);
+        }
+        again = 0;
         signal::set_mask(thread.signals.mask);
-        if thread.signals.mailbox.ready() & !(thread.signals.mask & FAULTS) == 0 {
+        if thread.signals.let_through(thread.signals.mask) == 0 {
             break;
         }
     }
-    thread.wait_mask = None;
     if interrupted.is_some() {
         process.abi.rewind_syscall(state);
     }
 }
 
-fn ignored_by_default(number: i32) -> bool {
-    matches!(number, libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH | libc::SIGCONT)
-}
-
-/// `rt_sigreturn`: takes back what the frame at the stack pointer holds.
-pub fn sigreturn(process: &Process, thread: &mut Thread, state: &mut CpuState) {
-    match process.abi.pop_frame(&process.space, state) {
+/// `rt_sigreturn`, or `sigreturn`: takes back what the frame at the stack pointer holds.
+pub fn sigreturn(process: &Process, thread: &mut Thread, state: &mut CpuState, kind: FrameKind) {
+    match process.abi.pop_frame(process, state, kind) {
         Ok(restored) => {
             thread.signals.mask = restored.mask & !(bit(libc::SIGKILL) | bit(libc::SIGSTOP));
-            if restored.alt.flags & (SS_DISABLE | SS_ONSTACK) == 0 && restored.alt.size != 0 {
-                thread.signals.alt = restored.alt;
+            if let Some(alt) = restored.alt {
+                restore_alt(process, thread, state, alt);
             }
             // The mask change may let a blocked signal through: the host learns of it in `deliver`.
-            thread.interrupt.store(1, std::sync::atomic::Ordering::SeqCst);
+            thread.interrupt.store(1, Ordering::SeqCst);
         }
         Err(_) => die(process, state, libc::SIGSEGV),
+    }
+}
+
+/// What a frame says of the alternate stack holds again, as if the program had called `sigaltstack` (sigaltstack(2)).
+fn restore_alt(process: &Process, thread: &mut Thread, state: &CpuState, alt: AltStack) {
+    if thread.signals.alt.contains(process.abi.stack_pointer(state)) {
+        return;
+    }
+    match alt.flags & !SS_AUTODISARM {
+        SS_DISABLE => thread.signals.alt = AltStack::NONE,
+        0 | SS_ONSTACK if alt.size >= process.abi.min_signal_stack() => {
+            thread.signals.alt = AltStack { flags: alt.flags & SS_AUTODISARM, ..alt };
+        }
+        _ => {}
     }
 }

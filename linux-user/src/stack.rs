@@ -31,6 +31,7 @@ pub mod at {
     pub const RANDOM: u64 = 25;
     pub const HWCAP2: u64 = 26;
     pub const EXECFN: u64 = 31;
+    pub const SYSINFO: u64 = 32;
     pub const MINSIGSTKSZ: u64 = 51;
 }
 
@@ -137,7 +138,7 @@ mod tests {
         let strings = |list: &[&str]| -> Vec<CString> {
             list.iter().map(|s| CString::new(*s).unwrap()).collect()
         };
-        for m in [DataModel::LP64, DataModel { big_endian: true, word: 4, align64: 8 }] {
+        for m in [DataModel::LP64, DataModel { big_endian: true, word: 4, align64: 8, time: 4 }] {
             let space = UserSpace::window32().unwrap();
             let low = space.map(&MapRequest::anonymous(0x10000, 3)).unwrap().0;
             let top = low + 0x10000;

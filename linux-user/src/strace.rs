@@ -1,38 +1,49 @@
 //! `--strace`: system calls as text, driven by the argument kinds of the tables.
 //!
-//! Arguments are written when the call is made, up to the first one that only the call fills in; the rest and the
-//! result follow when it returns. A call that another thread's output cuts in two is marked like strace does it.
+//! A call is one line ([`line`]). Its arguments are read when it is made, up to the first one that only the call fills in;
+//! the rest and the result follow when it returns.
 
+mod details;
+mod line;
 mod names;
 
 use crate::abi::record::{Field, Ptr};
+use crate::host::signal::SIGINFO_BYTES;
+use crate::process::Process;
 use crate::syscall::args::{Arg, Args};
 use crate::syscall::file::Iovec;
 use crate::syscall::time::{Itimerspec, Timespec};
-use crate::syscall::{Cx, Errno, Row, SysResult, fcntl, ioctl, mem, prctl};
+use crate::syscall::{Cx, Errno, Flow, Row, SysResult, fcntl, ioctl, mem, prctl};
 use crate::{host, sys};
 use names::{Names, flags, value};
-use parking_lot::Mutex;
 use std::fmt::Write;
 use tulk_base::GuestVa;
 
 /// Most bytes of a string or buffer that are shown.
 const SHOWN: usize = 64;
 
-/// The thread whose line has no end yet, and the call it is in.
-static OPEN_LINE: Mutex<Option<(u64, &'static str)>> = Mutex::new(None);
-
 /// A call under way.
 pub struct Trace {
     tid: u64,
-    name: &'static str,
     /// First argument that is still to be shown.
     next: usize,
 }
 
-/// Shows the call.
+fn own_tid() -> u64 {
+    sys!(SYS_gettid).unwrap_or(0)
+}
+
+pub use line::forked;
+
+/// Held over `fork`.
+pub fn before_fork() -> impl Sized {
+    line::before_fork()
+}
+
+/// Notes the call.
 pub fn entry(cx: &Cx<'_>, row: Option<&Row>, number: u64, args: &Args) -> Trace {
-    let tid = sys!(SYS_gettid).unwrap_or(0);
+    let tid = own_tid();
+    let log = cx.process.log_fd();
     let mut text = format!("{tid} ");
     let Some(row) = row else {
         let _ = write!(text, "syscall_{number:#x}(");
@@ -40,40 +51,104 @@ pub fn entry(cx: &Cx<'_>, row: Option<&Row>, number: u64, args: &Args) -> Trace 
             let comma = if i == 0 { "" } else { ", " };
             let _ = write!(text, "{comma}{a:#x}");
         }
-        emit(cx, tid, Some("?"), &text);
-        return Trace { tid, name: "?", next: usize::MAX };
+        line::begin(log, tid, "?", text);
+        return Trace { tid, next: usize::MAX };
     };
     let _ = write!(text, "{}(", row.name);
-    let later = row.args.iter().position(|k| matches!(k, Arg::Out | Arg::IovOut));
-    let now = later.unwrap_or(row.args.len());
-    for i in 0..now {
+    let is_result = |(i, kind): (usize, &Arg)| {
+        matches!(kind, Arg::Out | Arg::IovOut)
+            || details::of(row.name, i).is_some_and(details::Detail::is_result)
+    };
+    let now = row.args.iter().enumerate().position(|a| is_result((a.0, a.1)));
+    let now = now.unwrap_or(row.args.len());
+    arguments(&mut text, cx, row, 0..now, args, None);
+    line::begin(log, tid, row.name, text);
+    Trace { tid, next: now }
+}
+
+/// Shows the call, which has returned (or does not).
+pub fn exit(cx: &Cx<'_>, row: Option<&Row>, args: &Args, trace: Trace, result: &SysResult) {
+    let log = cx.process.log_fd();
+    if own_tid() != trace.tid {
+        return; // a forked child
+    }
+    let mut text = String::new();
+    if let Some(row) = row {
+        arguments(&mut text, cx, row, trace.next..row.args.len(), args, Some(result));
+    }
+    match cx.flow {
+        // Its line ends in `resumed`; the child's come first.
+        Flow::Vfork => return line::show(trace.tid),
+        Flow::ExitThread(code) | Flow::ExitGroup(code) => {
+            let _ = write!(text, ") = ?\n{} +++ exited with {} +++", trace.tid, code & 0xff);
+        }
+        Flow::Return | Flow::Registers => {
+            text.push_str(") = ");
+            outcome(&mut text, row, result);
+        }
+    }
+    line::end(log, trace.tid, &text);
+}
+
+/// A call whose line was left open has this result.
+pub fn resumed(process: &Process, result: &SysResult) {
+    if process.options.strace {
+        let mut text = String::from(") = ");
+        outcome(&mut text, None, result);
+        line::end(process.log_fd(), own_tid(), &text);
+    }
+}
+
+/// The program is left by an `execve` that can no longer fail for the guest's reasons.
+pub fn replaced(process: &Process) {
+    if process.options.strace {
+        line::end(process.log_fd(), own_tid(), ") = 0");
+    }
+}
+
+/// A signal is delivered.
+pub fn signal(process: &Process, number: i32, info: &[u8; SIGINFO_BYTES]) {
+    if process.options.strace {
+        let name = details::signal_name(number);
+        let text = format!("{} --- {name} {} ---\n", own_tid(), details::siginfo(info));
+        host::write_log(process.log_fd(), text.as_bytes());
+    }
+}
+
+/// The process dies by a signal.
+pub fn killed(process: &Process, number: i32) {
+    if process.options.strace {
+        let text = format!("{} +++ killed by {} +++\n", own_tid(), details::signal_name(number));
+        host::write_log(process.log_fd(), text.as_bytes());
+    }
+}
+
+fn arguments(
+    text: &mut String,
+    cx: &Cx<'_>,
+    row: &Row,
+    range: std::ops::Range<usize>,
+    args: &Args,
+    result: Option<&SysResult>,
+) {
+    for i in range {
+        // The mode counts only where a file may be made.
+        let creates = |flags: u64| {
+            let flags = cx.process.abi.open_flags_to_host(flags as u32);
+            flags & libc::O_CREAT != 0 || flags & libc::O_TMPFILE == libc::O_TMPFILE
+        };
+        let flags = i.checked_sub(1).filter(|&b| row.args[b] == Arg::Open);
+        if row.args[i] == Arg::Mode && flags.is_some_and(|f| !creates(args[f])) {
+            continue;
+        }
         if i != 0 {
             text.push_str(", ");
         }
-        argument(&mut text, cx, row, i, args, None);
-    }
-    emit(cx, tid, Some(row.name), &text);
-    Trace { tid, name: row.name, next: now }
-}
-
-/// Shows the rest and the result.
-pub fn exit(cx: &Cx<'_>, row: Option<&Row>, args: &Args, trace: Trace, result: &SysResult) {
-    let mut text = String::new();
-    if *OPEN_LINE.lock() != Some((trace.tid, trace.name)) {
-        let _ = write!(text, "{} <... {} resumed> ", trace.tid, trace.name);
-    }
-    if let Some(row) = row {
-        for i in trace.next..row.args.len() {
-            if i != 0 {
-                text.push_str(", ");
-            }
-            argument(&mut text, cx, row, i, args, Some(result));
+        match details::of(row.name, i) {
+            Some(detail) => details::show(text, cx, detail, args[i], result),
+            None => argument(text, cx, row, i, args, result),
         }
     }
-    text.push_str(") = ");
-    outcome(&mut text, row, result);
-    text.push('\n');
-    emit(cx, trace.tid, None, &text);
 }
 
 fn outcome(text: &mut String, row: Option<&Row>, result: &SysResult) {
@@ -87,27 +162,18 @@ fn outcome(text: &mut String, row: Option<&Row>, result: &SysResult) {
                 write!(text, "{v}")
             }
         }
-        Err(host::ERESTARTSYS | host::ERESTARTNOHAND) => write!(text, "? (interrupted)"),
+        Err(host::ERESTARTSYS) => {
+            write!(text, "? ERESTARTSYS (To be restarted if SA_RESTART is set)")
+        }
+        Err(host::ERESTARTNOHAND) => {
+            write!(text, "? ERESTARTNOHAND (To be restarted if no handler)")
+        }
+        Err(host::ERESTARTNOINTR) => write!(text, "? ERESTARTNOINTR (To be restarted)"),
         Err(e) => match value(names::ERRNO, e.0 as u64) {
             Some(name) => write!(text, "-1 {name} ({e})"),
             None => write!(text, "-1 errno {}", e.0),
         },
     };
-}
-
-/// Writes to the log; `open` names the call whose line stays without end.
-fn emit(cx: &Cx<'_>, tid: u64, open: Option<&'static str>, text: &str) {
-    let mut line = OPEN_LINE.lock();
-    let cut = match *line {
-        Some((other, _)) => other != tid || open.is_some(),
-        None => false,
-    };
-    if cut {
-        cx.process.trace_line(&format!(" <unfinished ...>\n{text}"));
-    } else {
-        cx.process.trace_line(text);
-    }
-    *line = open.map(|name| (tid, name));
 }
 
 /// Appends bytes as a C string literal.
@@ -178,10 +244,11 @@ fn argument(
 ) {
     let v = args[i];
     let next = args.get(i + 1).copied().unwrap_or(0);
-    let abi = cx.process.abi;
+    let abi = cx.abi;
     let failed = matches!(result, Some(Err(_)));
     let _ = match row.args[i] {
         Arg::Nothing => Ok(()),
+        Arg::Clock if v as i32 >= 0 => return named(text, names::CLOCKS, v),
         Arg::Int | Arg::Fd | Arg::Clock => write!(text, "{}", v as i32),
         Arg::At if v as i32 == libc::AT_FDCWD => write!(text, "AT_FDCWD"),
         Arg::At => write!(text, "{}", v as i32),
@@ -189,7 +256,7 @@ fn argument(
         Arg::Long | Arg::Off => write!(text, "{}", v as i64),
         Arg::Hex => write!(text, "{v:#x}"),
         Arg::Mode => write!(text, "{v:#o}"),
-        Arg::Sig => return named(text, names::SIGNALS, v),
+        Arg::Sig => write!(text, "{}", details::signal_name(v as i32)),
         Arg::Whence => return named(text, names::WHENCE, v),
         Arg::Fcntl => return named_by(text, fcntl::command_name(v as i32), v),
         Arg::Ioctl => return named_by(text, ioctl::request_name(v as u32), v),
@@ -218,6 +285,9 @@ fn argument(
         Arg::Open => {
             let table: Vec<(u64, &str)> =
                 abi.open_flags().iter().map(|b| (b.guest as u64, b.name)).collect();
+            if !row.name.starts_with("open") {
+                return flags(text, &table, v);
+            }
             text.push_str(["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"][v as usize & 3]);
             if v & !3 != 0 {
                 text.push('|');

@@ -1,20 +1,20 @@
 //! Guest threads: each is a host thread with a vCPU of its own. The loop that serves it, its start and its end.
 
 use crate::abi::record::{Field, U32};
-use crate::host::signal::{self, Set};
+use crate::host::signal;
 use crate::host::{self, spawn};
 use crate::process::Process;
-use crate::signals::{self, Interrupted};
+use crate::signals;
 use crate::sys;
 use crate::syscall::clone::Vfork;
 use crate::syscall::futex::leave_robust_list;
-use crate::syscall::{self, Cx, Errno, Flow, Outcome, SysResult};
+use crate::syscall::{self, Cx, Errno, Outcome, SysResult};
 use crate::thread_state::Thread;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use tulk_base::state::CELL_TEMPS;
-use tulk_base::{GuestVa, Trap};
+use tulk_base::{FaultCause, GuestVa, Trap};
 use tulk_exec::{Exit, Vcpu};
 
 /// Stack of a host thread that runs a guest thread.
@@ -39,16 +39,25 @@ pub fn run(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End 
 }
 
 fn serve(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
+    process.abi.before_guest(process, &mut vcpu.state);
     loop {
         let mut interrupted = None;
         match vcpu.run() {
             Exit::Interrupted => {}
-            Exit::Trap(Trap::Syscall(_)) => {
-                match syscall::dispatch(process, thread, &mut vcpu.state) {
-                    Outcome::Continue => {}
-                    Outcome::Restart { always_eintr } => {
-                        interrupted = Some(Interrupted { always_eintr });
+            Exit::Trap(Trap::Syscall(kind)) => {
+                process.log_registers(&vcpu.state, "system call");
+                let state = &mut vcpu.state;
+                let outcome = match process.abi.interface(kind, process, state) {
+                    Ok(abi) => syscall::dispatch(process, thread, state, abi),
+                    Err(None) => Outcome::Continue,
+                    Err(Some(trap)) => {
+                        signals::force_trap(process, thread, state, trap);
+                        Outcome::Continue
                     }
+                };
+                match outcome {
+                    Outcome::Continue => {}
+                    Outcome::Restart(how) => interrupted = Some(how),
                     Outcome::ExitThread(code) => return End::Thread(code),
                     Outcome::ExitGroup(code) => return End::Group(code),
                     Outcome::Vfork => vfork(process, thread, vcpu),
@@ -56,11 +65,19 @@ fn serve(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
             }
             Exit::Trap(Trap::Mem(fault))
                 if process.engine.isa.retry_fault(&mut vcpu.state, &fault) => {}
-            Exit::Trap(trap) => signals::force_trap(process, thread, &mut vcpu.state, trap),
+            Exit::Trap(Trap::Mem(fault))
+                if fault.cause == FaultCause::Unmapped
+                    && process.space.grow_down(fault.va, process.stack_size()) => {}
+            Exit::Trap(trap) => {
+                if !process.abi.absorb_trap(process, &mut vcpu.state, trap) {
+                    signals::force_trap(process, thread, &mut vcpu.state, trap);
+                }
+            }
         }
         if interrupted.is_some() || thread.interrupt.load(Ordering::SeqCst) != 0 {
             signals::deliver(process, thread, &mut vcpu.state, interrupted);
         }
+        process.abi.before_guest(process, &mut vcpu.state);
     }
 }
 
@@ -73,36 +90,49 @@ pub fn exit_process(process: &Process, code: i32) -> ! {
 /// What a `vfork` child changes in memory that it shares with its parent.
 struct Saved {
     cells: Vec<u64>,
-    actions: [signals::Action; signals::SIGNALS as usize],
-    mask: Set,
+    actions: Arc<signals::Actions>,
+    mask: signal::Set,
     alt: signals::AltStack,
+    exception: signals::Exception,
+    tagged_addresses: bool,
     clear_child_tid: u64,
+    robust_list: u64,
 }
 
 fn vfork(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) {
     let Some(request) = thread.vfork.take() else { return };
+    let own = Arc::new(thread.actions.copy());
     let saved = Saved {
         cells: vcpu.state.cells[..CELL_TEMPS as usize].to_vec(),
-        actions: process.actions.snapshot(),
+        actions: std::mem::replace(&mut thread.actions, own),
         mask: thread.signals.mask,
         alt: thread.signals.alt,
+        exception: thread.signals.exception,
+        tagged_addresses: thread.tagged_addresses,
         clear_child_tid: thread.clear_child_tid,
+        robust_list: thread.robust_list,
     };
-    // Nothing may interrupt the parent between the child's end and the restoring.
-    let mask = signal::set_mask(!0);
-    let pid = spawn::vfork(request.flags, || child(process, thread, vcpu, &request, mask));
+    // All signals are blocked: nothing may interrupt the parent between the child's end and the restoring.
+    let mut pidfd = -1;
+    let pid = spawn::vfork(request.flags, &mut pidfd, || child(process, thread, vcpu, &request));
     vcpu.state.cells[..CELL_TEMPS as usize].copy_from_slice(&saved.cells);
-    process.actions.restore(&saved.actions);
+    thread.actions = saved.actions;
     thread.signals.mask = saved.mask;
     thread.signals.alt = saved.alt;
     thread.signals.saved_mask = None;
+    thread.signals.exception = saved.exception;
+    // What the child took from the kernel and did not live to handle.
+    thread.signals.mailbox.keep(signal::FAULTS);
+    thread.tagged_addresses = saved.tagged_addresses;
     thread.clear_child_tid = saved.clear_child_tid;
+    thread.robust_list = saved.robust_list;
     signal::bind(&thread.signals.mailbox);
-    let mut cx = Cx { process, thread, state: &mut vcpu.state, flow: Flow::Return };
-    let result = pid.and_then(|pid| request.finish(&mut cx, pid));
+    let mut cx = Cx::new(process, thread, &mut vcpu.state);
+    let result = pid.and_then(|pid| request.finish(&mut cx, pid, pidfd));
+    crate::strace::resumed(process, &result);
     let result = result.map_err(|e| Errno(process.abi.errno(e.0)));
     process.abi.set_result(&mut vcpu.state, result);
-    signal::set_mask(mask);
+    signal::set_mask(thread.signals.mask);
 }
 
 /// The child's life, on its own host stack, with the parent's vCPU.
@@ -111,11 +141,10 @@ fn child(
     thread: &mut Thread,
     vcpu: &mut Vcpu,
     request: &Vfork,
-    mask: Set,
 ) -> Infallible {
-    let mut cx = Cx { process, thread, state: &mut vcpu.state, flow: Flow::Return };
+    let mut cx = Cx::new(process, thread, &mut vcpu.state);
     request.become_child(&mut cx);
-    signal::set_mask(mask);
+    signal::set_mask(cx.thread.signals.mask);
     match serve(process, thread, vcpu) {
         End::Thread(code) | End::Group(code) => host::exit_group(code),
     }
@@ -142,55 +171,70 @@ fn put_tid(process: &Process, at: Option<u64>, tid: u32) {
 
 /// Starts a thread that goes on where the calling one stands, with result 0; returns its tid.
 pub fn spawn(cx: &mut Cx<'_>, spawn: Spawn) -> SysResult {
-    let process = cx.process.clone();
-    let mask = cx.thread.signals.mask;
+    let (process, abi) = (cx.process.clone(), cx.abi);
+    let (mask, actions) = (cx.thread.signals.mask, cx.thread.actions.clone());
     let cells = cx.state.cells[..CELL_TEMPS as usize].to_vec();
     let (started, wait) = mpsc::sync_channel(1);
     let body = move || {
         let mut vcpu = process.engine.vcpu();
         vcpu.state.cells[..CELL_TEMPS as usize].copy_from_slice(&cells);
         drop(cells);
-        process.abi.start_clone(&mut vcpu.state, spawn.sp, spawn.tls);
-        let mut thread = Thread::new(mask);
+        abi.start_clone(&process, &mut vcpu.state, spawn.sp, spawn.tls);
+        let mut thread = Thread::new(actions, mask);
         thread.clear_child_tid = spawn.clear_child_tid;
         let tid = sys!(SYS_gettid).unwrap_or(0) as u32;
         put_tid(&process, spawn.set_parent_tid, tid);
         put_tid(&process, spawn.set_child_tid, tid);
         let _ = started.send(tid);
         match run(&process, &mut thread, &mut vcpu) {
-            End::Group(code) => exit_process(&process, code),
-            End::Thread(_) => end(&process, &mut thread),
+            End::Group(code) => {
+                leave_robust_list(&process, &mut thread);
+                exit_process(&process, code)
+            }
+            End::Thread(code) => end(&process, &mut thread, code),
         }
     };
+    cx.process.threads.fetch_add(1, Ordering::SeqCst);
     // The new thread begins with everything blocked, until its mailbox is there.
     let old = signal::set_mask(!0);
     let handle = std::thread::Builder::new().stack_size(HOST_STACK).spawn(body);
     let result = match handle {
         Ok(_) => wait.recv().map(u64::from).map_err(|_| Errno(libc::EAGAIN)),
-        Err(_) => Err(Errno(libc::EAGAIN)),
+        Err(_) => {
+            cx.process.threads.fetch_sub(1, Ordering::SeqCst);
+            Err(Errno(libc::EAGAIN))
+        }
     };
     signal::set_mask(old);
     result
 }
 
-/// What the kernel does for a thread that ends: its robust locks, and the word that `pthread_join` waits for.
-pub fn end(process: &Process, thread: &mut Thread) {
+/// What the kernel does for a thread that ends: its robust locks, and the word that `pthread_join` waits for. The last
+/// guest thread takes the process with it: tulk's own do not keep it alive.
+fn end(process: &Process, thread: &mut Thread, code: i32) {
     leave_robust_list(process, thread);
     let at = thread.clear_child_tid;
     if at != 0 && process.space.copy_out(GuestVa(at), &[0; 4]).is_ok() {
         let word = host::Mem(process.space.host_ptr(process.space.untag(GuestVa(at))));
         let _ = sys!(SYS_futex, word, libc::FUTEX_WAKE, 1, 0, 0, 0);
     }
+    if process.threads.fetch_sub(1, Ordering::SeqCst) == 1 {
+        exit_process(process, code);
+    }
 }
 
 /// Runs the first thread of a process whose registers `vcpu` holds; ends the process, or this thread of it.
 pub fn run_first(process: &Arc<Process>, mut vcpu: Vcpu) -> ! {
     signal::install_hook();
-    let mut thread = Thread::new(signal::current_mask());
+    let mut thread = Thread::new(process.actions.clone(), signal::inherited_mask());
+    signal::take_inherited(&thread.signals.mailbox);
     match run(process, &mut thread, &mut vcpu) {
-        End::Group(code) => exit_process(process, code),
+        End::Group(code) => {
+            leave_robust_list(process, &mut thread);
+            exit_process(process, code)
+        }
         End::Thread(code) => {
-            end(process, &mut thread);
+            end(process, &mut thread, code);
             drop(vcpu);
             host::exit_thread(code)
         }

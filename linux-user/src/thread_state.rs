@@ -1,7 +1,7 @@
 //! What tulk keeps for one guest thread beside its registers.
 
 use crate::host::signal::Set;
-use crate::signals::ThreadSignals;
+use crate::signals::{Actions, ThreadSignals};
 use crate::syscall::clone::Vfork;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -12,9 +12,8 @@ pub struct Thread {
     /// ([`crate::host::call_interruptible`]). Set by the host's signal handler.
     pub interrupt: Arc<AtomicU32>,
     pub signals: ThreadSignals,
-    /// The guest's signal mask for the wait that was just interrupted (ppoll, pselect6, epoll_pwait). The host's
-    /// kernel has judged by it; the thread's own mask holds again afterwards.
-    pub wait_mask: Option<Set>,
+    /// The process's; a `vfork` child's own while that runs here.
+    pub actions: Arc<Actions>,
     /// What `PR_SET_TAGGED_ADDR_CTRL` was told; only shown.
     pub tagged_addresses: bool,
     /// Where the kernel's `set_tid_address` word is: zeroed, with a futex wake, when the thread ends.
@@ -27,13 +26,13 @@ pub struct Thread {
 
 impl Thread {
     /// A thread with this guest mask.
-    pub fn new(mask: Set) -> Thread {
+    pub fn new(actions: Arc<Actions>, mask: Set) -> Thread {
         let interrupt = Arc::new(AtomicU32::new(0));
         let signals = ThreadSignals::new(&interrupt, mask);
         Thread {
             interrupt,
             signals,
-            wait_mask: None,
+            actions,
             tagged_addresses: false,
             clear_child_tid: 0,
             robust_list: 0,

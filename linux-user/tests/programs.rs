@@ -13,27 +13,33 @@ use tulk_linux_user::abi::GUESTS;
 use tulk_linux_user::syscall::Handler;
 use tulk_linux_user::{Options, run};
 
-const PROGRAMS: [&str; 5] = ["files", "memory", "network", "rest", "system"];
+const PROGRAMS: [&str; 6] = ["files", "memory", "network", "rest", "system", "tasks"];
+/// Programs whose results are judged by `tests/multiarch.rs`: here only for the calls that they make.
+const ELSEWHERE: [&str; 6] = ["signals", "actions", "threads", "processes", "ends", "mappings"];
 /// What only makes sense as a guest: it must print `alive` at its end and nothing with `NO`.
 const ALONE: [&str; 1] = ["abuse"];
-const COMPILERS: [(&str, &str, &str); 1] =
-    [("aarch64", "aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu")];
+/// The programs are compared with their native 64-bit build; 32-bit guests are judged by `tests/multiarch.rs` and `tests/x86.rs`.
+const COMPILERS: [(&str, &str, &str); 2] = [
+    ("aarch64", "aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu"),
+    ("x86_64", "x86_64-linux-gnu-gcc", "/"),
+];
 
 fn main() {
+    let mut args = std::env::args_os().skip(1);
+    let sysroot = std::env::var_os("TULK_TEST_SYSROOT");
     if let Some(program) = std::env::var_os("TULK_TEST_GUEST") {
-        guest(program);
+        guest(program, None, args.collect(), sysroot);
     }
-    // The list of untested calls was made before signals, threads and processes came; until it is reconciled with them
-    // this runs in the soak only. `tests/multiarch` of the root package always runs.
-    let soak = std::env::var("TULK_SOAK").is_ok_and(|v| v == "yes");
+    // What `execve` of a guest starts: `programs SYSROOT --argv0 NAME -- PROGRAM ARGS`.
+    if std::env::args().nth(2).is_some_and(|a| a == "--argv0") {
+        let (sysroot, argv0) = (args.next(), args.nth(1));
+        let program = args.nth(1).expect("a program behind --");
+        guest(program, argv0, args.collect(), sysroot);
+    }
     if std::env::args().any(|a| a == "--list") {
-        if soak && !std::env::args().any(|a| a == "--ignored") {
+        if !std::env::args().any(|a| a == "--ignored") {
             println!("programs: test");
         }
-        return;
-    }
-    if !soak {
-        println!("programs: runs with TULK_SOAK=yes");
         return;
     }
     let only = std::env::args().nth(1).filter(|a| !a.starts_with('-') && a != "programs");
@@ -47,34 +53,24 @@ fn main() {
             continue;
         }
         let all = PROGRAMS.iter().chain(&ALONE);
-        for name in all.filter(|p| only.as_ref().is_none_or(|o| *p == o)) {
-            let expected = (!ALONE.contains(name)).then(|| {
-                let native = build("cc", name, &dir, "native", &[]);
-                output(Command::new(&native).args(ARGS), &dir, "native")
-            });
-            for (link, flags) in [("static", &["-static"][..]), ("dynamic", &[])] {
-                let program = build(compiler, name, &dir, &format!("{guest}-{link}"), flags);
-                for tier in ["interp", "mixed", "jit"] {
-                    let me = std::env::current_exe().expect("the path of this test");
-                    let mut command = Command::new(me);
-                    command.args(ARGS).env("TULK_TEST_GUEST", &program);
-                    command.env("TULK_TEST_TIER", tier).env("TULK_TEST_SYSROOT", sysroot);
-                    if (link, tier) == ("static", "interp") {
-                        command.env("TULK_TEST_STRACE", "1");
-                    }
-                    let mut got = output(&mut command, &dir, guest);
-                    called.extend(calls(&got.stderr));
-                    got.stderr.clear();
-                    let ok = match &expected {
-                        Some(expected) => compare(expected, &got),
-                        None => is_alive(&got),
-                    };
-                    println!("{guest} {name} {link} {tier}: {}", if ok { "ok" } else { "FAILED" });
-                    failures += !ok as u32;
-                }
+        let all = all.filter(|p| only.as_ref().is_none_or(|o| *p == o));
+        std::thread::scope(|s| {
+            let dir = &dir;
+            let runs: Vec<_> = all
+                .map(|name| s.spawn(move || compare_all(name, guest, compiler, sysroot, dir)))
+                .collect();
+            for run in runs {
+                let (failed, calls) = run.join().expect("no panic");
+                failures += failed;
+                called.extend(calls);
             }
-        }
+        });
         if only.is_none() {
+            for name in ELSEWHERE {
+                let program = build(compiler, name, &dir, guest, &["-static"]);
+                let mut command = run_guest(&program, "interp", sysroot);
+                called.extend(calls(&output(command.env(STRACE, "1"), &dir, guest).stderr));
+            }
             failures += !coverage(guest, &called) as u32;
         }
     }
@@ -85,6 +81,52 @@ fn main() {
     }
 }
 
+/// Runs a program natively and in all ways as a guest; returns how often the outputs differ, and the calls it makes.
+fn compare_all(
+    name: &str,
+    guest: &str,
+    compiler: &str,
+    sysroot: &str,
+    dir: &Path,
+) -> (u32, Vec<String>) {
+    let (mut failures, mut called) = (0, Vec::new());
+    let alone = ALONE.contains(&name);
+    let expected = (!alone).then(|| {
+        let native = build("cc", name, dir, "native", &[]);
+        output(Command::new(&native).args(ARGS), dir, &format!("{name}-native"))
+    });
+    for (link, flags) in [("static", &["-static"][..]), ("dynamic", &[])] {
+        let program = build(compiler, name, dir, &format!("{guest}-{link}"), flags);
+        for tier in ["interp", "mixed", "jit"] {
+            let mut command = run_guest(&program, tier, sysroot);
+            command.args(ARGS);
+            if (link, tier) == ("static", "interp") {
+                command.env(STRACE, "1");
+            }
+            let mut got = output(&mut command, dir, &format!("{name}-{guest}"));
+            called.extend(calls(&got.stderr));
+            got.stderr.clear();
+            let ok = match &expected {
+                Some(expected) => compare(expected, &got),
+                None => is_alive(&got),
+            };
+            println!("{guest} {name} {link} {tier}: {}", if ok { "ok" } else { "FAILED" });
+            failures += !ok as u32;
+        }
+    }
+    (failures, called)
+}
+
+/// This test again, as the guest's process; killed when it takes too long.
+fn run_guest(program: &Path, tier: &str, sysroot: &str) -> Command {
+    let me = std::env::current_exe().expect("the path of this test");
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "120"]).arg(me).env("TULK_TEST_GUEST", program);
+    command.env("TULK_TEST_TIER", tier).env("TULK_TEST_SYSROOT", sysroot);
+    command
+}
+
+const STRACE: &str = "TULK_TEST_STRACE";
 const ARGS: [&str; 2] = ["first", "second argument"];
 
 /// Names of the system calls that a --strace log shows.
@@ -124,27 +166,36 @@ fn coverage(guest: &str, called: &BTreeSet<String>) -> bool {
 }
 
 /// Becomes the guest.
-fn guest(program: OsString) -> ! {
+fn guest(
+    program: OsString,
+    argv0: Option<OsString>,
+    args: Vec<OsString>,
+    sysroot: Option<OsString>,
+) -> ! {
     let mut options = Options::new(program);
-    options.args = std::env::args_os().skip(1).collect();
-    options.sysroot = std::env::var_os("TULK_TEST_SYSROOT").map(Into::into);
+    options.args = args;
+    options.argv0 = argv0;
+    options.reexec = vec!["programs".into(), sysroot.clone().unwrap_or_default()];
+    options.sysroot = sysroot.map(Into::into);
     options.engine.tier = match std::env::var("TULK_TEST_TIER").as_deref() {
         Ok("interp") => Tier::Interp,
         Ok("jit") => Tier::Jit,
         _ => Tier::Mixed,
     };
     options.engine.threshold = 2;
-    options.strace = std::env::var_os("TULK_TEST_STRACE").is_some();
+    options.strace = std::env::var_os(STRACE).is_some();
     let error = run(options);
     eprintln!("{error}");
     std::process::exit(error.exit_code())
 }
 
 fn build(compiler: &str, name: &str, dir: &Path, kind: &str, flags: &[&str]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/c/{name}.c"));
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = if ELSEWHERE.contains(&name) { "../tests/guest/multiarch" } else { "tests/c" };
+    let source = here.join(format!("{folder}/{name}.c"));
     let target = dir.join(format!("{name}-{kind}"));
     let status = Command::new(compiler)
-        .args(["-O1", "-w", "-o"])
+        .args(["-O1", "-w", "-pthread", "-o"])
         .arg(&target)
         .arg(source)
         .args(flags)

@@ -3,15 +3,16 @@
 //! System call number in x8, arguments in x0..x5, result (negative errors) in x0.
 
 use super::generic::{HOST_O_LARGEFILE, bits};
-use super::{Bits, Cpu, DataModel, GuestAbi, aarch64_frame};
+use super::{Bits, Cpu, DataModel, GuestAbi, StatForm, aarch64_frame};
 use crate::abi::record::{Field, I32, I64, Pad, U32, U64};
 use crate::elf::{ElfClass, Machine};
+use crate::process::Process;
 use crate::record;
-use crate::signals::{Frame, Restored};
+use crate::signals::{Frame, FrameKind, Restored};
 use crate::syscall::args::{Arg, Args};
 use crate::syscall::{Errno, Handler, Row};
 use tulk_arm::a64::regs::{self, cell};
-use tulk_base::CpuState;
+use tulk_base::{CpuState, Trap};
 use tulk_softmmu::UserSpace;
 
 pub struct Aarch64;
@@ -96,6 +97,14 @@ impl GuestAbi for Aarch64 {
     fn table(&self) -> &'static [Row] {
         TABLE
     }
+    fn interface(
+        &self,
+        _kind: u32,
+        _process: &Process,
+        _state: &mut CpuState,
+    ) -> Result<&'static dyn GuestAbi, Option<Trap>> {
+        Ok(&AARCH64)
+    }
     fn syscall(&self, state: &CpuState) -> (u64, [u64; 7]) {
         let x = |n: usize| state.get(cell(regs::X[n]));
         (x(8), [x(0), x(1), x(2), x(3), x(4), x(5), x(6)])
@@ -110,12 +119,8 @@ impl GuestAbi for Aarch64 {
     fn rewind_syscall(&self, state: &mut CpuState) {
         state.set_pc(state.pc().wrapping_sub(4));
     }
-    fn start(&self, state: &mut CpuState, entry: u64, sp: u64) {
-        for slot in regs::layout().slots() {
-            for cell in slot.cell..slot.cell + slot.ty.cells() {
-                state.set(cell, 0);
-            }
-        }
+    fn start(&self, cpu: &Cpu, state: &mut CpuState, entry: u64, sp: u64) {
+        cpu.isa.reset(state);
         state.set(cell(regs::EXCL_ADDR), u64::MAX);
         state.set(cell(regs::SP), sp);
         state.set_pc(entry);
@@ -123,7 +128,13 @@ impl GuestAbi for Aarch64 {
     fn stack_pointer(&self, state: &CpuState) -> u64 {
         state.get(cell(regs::SP))
     }
-    fn start_clone(&self, state: &mut CpuState, sp: Option<u64>, tls: Option<u64>) {
+    fn start_clone(
+        &self,
+        _process: &Process,
+        state: &mut CpuState,
+        sp: Option<u64>,
+        tls: Option<u64>,
+    ) {
         let mut set = |slot, value| state.set(regs::cell(slot), value);
         set(regs::X[0], 0);
         set(regs::EXCL_ADDR, u64::MAX);
@@ -146,8 +157,13 @@ impl GuestAbi for Aarch64 {
     ) -> Result<(), Errno> {
         aarch64_frame::push(space, state, frame)
     }
-    fn pop_frame(&self, space: &UserSpace, state: &mut CpuState) -> Result<Restored, Errno> {
-        aarch64_frame::pop(space, state)
+    fn pop_frame(
+        &self,
+        process: &Process,
+        state: &mut CpuState,
+        _kind: FrameKind,
+    ) -> Result<Restored, Errno> {
+        aarch64_frame::pop(&process.space, state)
     }
     fn sigreturn_code(&self) -> &'static [u8] {
         // mov x8, #139; svc #0: what debuggers and unwinders look for.
@@ -156,7 +172,7 @@ impl GuestAbi for Aarch64 {
     fn open_flags(&self) -> &'static [Bits] {
         OPEN_FLAGS
     }
-    fn stat_bytes(&self, st: &libc::stat) -> Vec<u8> {
+    fn stat_bytes(&self, st: &libc::stat, _form: StatForm) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; Stat::size(self.model())];
         let stat = Stat {
             dev: st.st_dev,
@@ -180,7 +196,7 @@ impl GuestAbi for Aarch64 {
             _unused: (),
         };
         Stat::put(&mut bytes, stat, self.model());
-        bytes
+        Ok(bytes)
     }
 }
 

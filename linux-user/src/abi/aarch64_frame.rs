@@ -134,7 +134,7 @@ pub fn pop(space: &UserSpace, state: &mut CpuState) -> Result<Restored, Errno> {
     state.set_pc(context.pc);
     let alt =
         AltStack { sp: context.stack_sp, flags: context.stack_flags, size: context.stack_size };
-    Ok(Restored { mask: context.mask, alt })
+    Ok(Restored { mask: context.mask, alt: Some(alt) })
 }
 
 /// Walks the tagged records: there must be one FPSIMD record and none that is unknown.

@@ -5,11 +5,19 @@
 pub mod aarch64;
 mod aarch64_frame;
 pub mod generic;
+pub mod i386;
 pub mod record;
+pub mod siginfo;
+pub mod x86;
+mod x86_32_frame;
+pub mod x86_64;
+mod x86_64_frame;
+mod x86_fpstate;
 
 use crate::elf::{ElfClass, Machine};
 use crate::host::signal::SIGINFO_BYTES;
-use crate::signals::{Frame, Restored};
+use crate::process::Process;
+use crate::signals::{Exception, Frame, FrameKind, Restored};
 use crate::syscall::{Errno, Row};
 pub use record::DataModel;
 use std::sync::Arc;
@@ -30,7 +38,8 @@ pub struct Cpu {
     pub isa: Arc<dyn GuestIsa>,
     pub hwcap: u64,
     pub hwcap2: u64,
-    /// One processor's paragraph of `/proc/cpuinfo`, without the `processor` line.
+    /// One processor's paragraph of `/proc/cpuinfo`, without the `processor` line; `{n}` stands for its number, `{count}` for
+    /// how many there are.
     pub cpuinfo: String,
 }
 
@@ -82,24 +91,53 @@ pub trait GuestAbi: Send + Sync {
         false
     }
 
+    /// The kernel interface behind a system call instruction (`Trap::Syscall`'s number), and what the instruction itself
+    /// does to the registers. Fails with the trap to raise instead, or with nothing when the call has been answered.
+    fn interface(
+        &self,
+        kind: u32,
+        process: &Process,
+        state: &mut CpuState,
+    ) -> Result<&'static dyn GuestAbi, Option<Trap>>;
     /// Number and argument registers of the system call at hand.
     fn syscall(&self, state: &CpuState) -> (u64, [u64; 7]);
     fn set_result(&self, state: &mut CpuState, result: Result<u64, Errno>);
     /// Moves the pc back to the system call instruction.
     fn rewind_syscall(&self, state: &mut CpuState);
     /// Registers of a new program.
-    fn start(&self, state: &mut CpuState, entry: u64, sp: u64);
+    fn start(&self, cpu: &Cpu, state: &mut CpuState, entry: u64, sp: u64);
     fn stack_pointer(&self, state: &CpuState) -> u64;
     /// Registers of a new thread or process, copied from its parent's: `sp` and `tls` where the guest gave them,
     /// result 0.
-    fn start_clone(&self, state: &mut CpuState, sp: Option<u64>, tls: Option<u64>);
+    fn start_clone(
+        &self,
+        process: &Process,
+        state: &mut CpuState,
+        sp: Option<u64>,
+        tls: Option<u64>,
+    );
+    /// Whether [`GuestAbi::start_clone`] can use this `tls`.
+    fn check_tls(&self, _process: &Process, _tls: u64) -> Result<(), Errno> {
+        Ok(())
+    }
     /// `clone`'s arguments in one order: flags, stack, parent tid, child tid, tls.
     fn clone_args(&self, args: &crate::syscall::args::Args) -> [u64; 5];
 
-    /// Signal, code and address of a trap where this guest has its own.
-    fn trap_signal(&self, _trap: Trap, _state: &CpuState) -> Option<(i32, i32, u64)> {
+    /// Deals with a trap that is no signal; guest code then goes on.
+    fn absorb_trap(&self, _process: &Process, _state: &mut CpuState, _trap: Trap) -> bool {
+        false
+    }
+    /// The signal of a trap where this guest has its own.
+    fn trap_signal(
+        &self,
+        _process: &Process,
+        _state: &CpuState,
+        _trap: Trap,
+    ) -> Option<TrapSignal> {
         None
     }
+    /// Called whenever guest code is about to go on after a trap.
+    fn before_guest(&self, _process: &Process, _state: &mut CpuState) {}
     /// Pushes a signal frame and enters the handler; an error when the stack has no room.
     fn push_frame(
         &self,
@@ -108,16 +146,22 @@ pub trait GuestAbi: Send + Sync {
         frame: &Frame<'_>,
     ) -> Result<(), Errno>;
     /// Takes a frame's registers back.
-    fn pop_frame(&self, space: &UserSpace, state: &mut CpuState) -> Result<Restored, Errno>;
+    fn pop_frame(
+        &self,
+        process: &Process,
+        state: &mut CpuState,
+        kind: FrameKind,
+    ) -> Result<Restored, Errno>;
     /// A host `siginfo_t` as the guest's.
-    fn siginfo_bytes(&self, info: &[u8; SIGINFO_BYTES]) -> Vec<u8> {
-        info.to_vec()
+    fn siginfo_bytes(&self, info: &[u8; SIGINFO_BYTES]) -> [u8; SIGINFO_BYTES] {
+        siginfo::convert(info, DataModel::HOST, self.model())
     }
     /// The reverse.
-    fn siginfo_to_host(&self, bytes: &[u8]) -> Option<[u8; SIGINFO_BYTES]> {
-        bytes.try_into().ok()
+    fn siginfo_to_host(&self, bytes: &[u8; SIGINFO_BYTES]) -> [u8; SIGINFO_BYTES] {
+        siginfo::convert(bytes, self.model(), DataModel::HOST)
     }
-    /// Instructions that call `rt_sigreturn`, mapped for handlers without a restorer.
+    /// Code of the kernel's that programs call or return to, mapped on a page of its own: at least what calls
+    /// `rt_sigreturn` for handlers without a restorer.
     fn sigreturn_code(&self) -> &'static [u8];
 
     /// The guest's number for a host error.
@@ -136,16 +180,61 @@ pub trait GuestAbi: Send + Sync {
     fn map_flags(&self) -> &'static [Bits] {
         generic::MAP_FLAGS
     }
-    /// The guest's `struct stat` for newfstatat and fstat.
-    fn stat_bytes(&self, st: &libc::stat) -> Vec<u8>;
+    /// The guest's `struct stat` in one of its forms; EOVERFLOW when it does not fit.
+    fn stat_bytes(&self, st: &libc::stat, form: StatForm) -> Result<Vec<u8>, Errno>;
     /// `struct epoll_event` has no padding before its data.
     fn packed_epoll_event(&self) -> bool {
         false
     }
+    /// `struct semid_ds` has a word behind each of its times on 64-bit guests too.
+    fn padded_semid_ds(&self) -> bool {
+        self.model().word == 4
+    }
+    /// `uname -m` under `PER_LINUX32`.
+    fn uname_machine32(&self) -> &'static str {
+        self.uname_machine()
+    }
+    /// A program that does not say whether its stack is executable gets all its readable memory executable.
+    fn executable_by_default(&self) -> bool {
+        false
+    }
+    /// Auxiliary vector entries of this guest only; `code` is where [`GuestAbi::sigreturn_code`] is.
+    fn extra_auxv(&self, _code: u64) -> Vec<(u64, u64)> {
+        Vec::new()
+    }
+    /// Mappings of the kernel's own for `/proc/self/maps`, above all others.
+    fn kernel_maps(&self) -> &'static str {
+        ""
+    }
+    /// Guests of one family run each other's programs on one machine.
+    fn family(&self) -> &'static str {
+        self.name()
+    }
+}
+
+/// The signal that a trap becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrapSignal {
+    pub number: i32,
+    pub code: i32,
+    pub address: u64,
+    /// What the processor tells beside it.
+    pub exception: Exception,
+}
+
+/// Which `struct stat`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatForm {
+    /// That of `stat` and `newfstatat`.
+    Plain,
+    /// `stat64` of 32-bit guests.
+    Wide,
+    /// Of the first Linux.
+    Old,
 }
 
 /// All guests.
-pub static GUESTS: &[&dyn GuestAbi] = &[&aarch64::AARCH64];
+pub static GUESTS: &[&dyn GuestAbi] = &[&aarch64::AARCH64, &x86_64::X86_64, &i386::I386];
 
 /// The guest that runs programs of this ELF identity.
 pub fn for_machine(

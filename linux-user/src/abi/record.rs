@@ -12,17 +12,27 @@ pub struct DataModel {
     pub word: usize,
     /// Alignment of a 64-bit integer in a structure (4 on i386).
     pub align64: usize,
+    /// Bytes of the seconds and nanoseconds in a `timespec`: a word, but 8 in the newer calls of 32-bit guests.
+    pub time: usize,
 }
 
 impl DataModel {
     /// 64-bit little-endian.
-    pub const LP64: DataModel = DataModel { big_endian: false, word: 8, align64: 8 };
+    pub const LP64: DataModel = DataModel { big_endian: false, word: 8, align64: 8, time: 8 };
+    /// 32-bit x86: 64-bit integers are aligned to 4 bytes.
+    pub const I386: DataModel = DataModel { big_endian: false, word: 4, align64: 4, time: 4 };
     /// The data model that tulk itself is compiled for.
     pub const HOST: DataModel = DataModel {
         big_endian: cfg!(target_endian = "big"),
         word: size_of::<usize>(),
         align64: align_of::<u64>(),
+        time: 8,
     };
+
+    /// The model of a call whose `timespec`s are 64 bits wide whatever the word.
+    pub const fn with_time64(self) -> DataModel {
+        DataModel { time: 8, ..self }
+    }
 }
 
 /// One kind of field. `get` and `put` panic when the slice is shorter than `size`.
@@ -89,6 +99,31 @@ integers! {
     ULong: u64, |m| m.word, |m| m.word;
     /// A pointer, as a guest address.
     Ptr: u64, |m| m.word, |m| m.word;
+    /// Seconds of a `timespec`.
+    Time: i64, |m| m.time, |m| m.time.min(m.align64);
+    /// A time of System V IPC: on 32-bit guests two words, low first.
+    IpcTime: i64, |_| 8, |m| m.word;
+}
+
+/// Nanoseconds of a `timespec`. A 32-bit program leaves the upper half of the wide form undefined.
+#[derive(Clone, Copy, Debug)]
+pub enum Nsec {}
+
+impl Field for Nsec {
+    type Host = i64;
+    fn align(m: DataModel) -> usize {
+        Time::align(m)
+    }
+    fn size(m: DataModel) -> usize {
+        Time::size(m)
+    }
+    fn get(bytes: &[u8], m: DataModel) -> i64 {
+        let v = Time::get(bytes, m);
+        if m.word == 4 { v as i32 as i64 } else { v }
+    }
+    fn put(bytes: &mut [u8], value: i64, m: DataModel) {
+        Time::put(bytes, value, m);
+    }
 }
 
 /// Bytes without meaning; written as zero.
@@ -191,9 +226,9 @@ mod tests {
 
     const MODELS: [DataModel; 4] = [
         DataModel::LP64,
-        DataModel { big_endian: true, word: 8, align64: 8 },
-        DataModel { big_endian: false, word: 4, align64: 4 },
-        DataModel { big_endian: true, word: 4, align64: 8 },
+        DataModel { big_endian: true, word: 8, align64: 8, time: 8 },
+        DataModel::I386,
+        DataModel { big_endian: true, word: 4, align64: 8, time: 4 },
     ];
 
     #[test]

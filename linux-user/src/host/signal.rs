@@ -8,6 +8,7 @@
 //! nothing can be lost.
 
 use super::{Mem, call};
+use parking_lot::Mutex;
 use std::cell::Cell;
 use std::cell::UnsafeCell;
 use std::ptr::null;
@@ -22,12 +23,8 @@ pub const fn bit(signal: i32) -> Set {
     1 << (signal - 1)
 }
 
-/// Signals that instructions of the host raise: never blocked on the host.
-pub const FAULTS: Set = bit(libc::SIGSEGV)
-    | bit(libc::SIGBUS)
-    | bit(libc::SIGILL)
-    | bit(libc::SIGFPE)
-    | bit(libc::SIGTRAP);
+/// Signals that accesses of guest memory raise on the host: never blocked there, their host action is tulk's.
+pub const FAULTS: Set = bit(libc::SIGSEGV) | bit(libc::SIGBUS);
 
 /// Bytes of a `siginfo_t` of the kernel.
 pub const SIGINFO_BYTES: usize = 128;
@@ -63,6 +60,11 @@ impl Mailbox {
         let info = unsafe { (*self.infos.get())[signal as usize] };
         self.ready.fetch_and(!bit(signal), Ordering::SeqCst);
         Some(info)
+    }
+
+    /// Forgets all but the signals of `set`.
+    pub fn keep(&self, set: Set) {
+        self.ready.fetch_and(set, Ordering::SeqCst);
     }
 
     /// Puts a signal in from this thread itself, unless it waits already.
@@ -189,11 +191,65 @@ pub fn set_disposition(signal: i32, what: Disposition, flags: u64) -> Result<(),
     call(libc::SYS_rt_sigaction, &args).map(|_| ())
 }
 
-/// True when the host ignores the signal (inherited across exec).
-pub fn is_ignored(signal: i32) -> bool {
+/// True when the host ignores the signal.
+fn is_ignored(signal: i32) -> bool {
     let mut action = KernelAction::default();
     let args = [signal as u64, 0, &raw mut action as u64, size_of::<Set>() as u64];
     call(libc::SYS_rt_sigaction, &args).is_ok() && action.handler == libc::SIG_IGN as u64
+}
+
+/// With what tulk was started: ignored signals, the mask.
+static INHERITED_IGNORED: AtomicU64 = AtomicU64::new(0);
+static INHERITED_MASK: AtomicU64 = AtomicU64::new(0);
+/// Faults that somebody had sent while they were blocked.
+static INHERITED_FAULTS: Mutex<Vec<(i32, [u8; SIGINFO_BYTES])>> = Mutex::new(Vec::new());
+
+extern "C" fn note_inherited() {
+    let ignored = (1..=64).filter(|&s| is_ignored(s)).fold(0, |set, s| set | bit(s));
+    INHERITED_IGNORED.store(ignored, Ordering::Relaxed);
+    let mask = current_mask();
+    INHERITED_MASK.store(mask, Ordering::Relaxed);
+    if mask & FAULTS != 0 {
+        let (set, now) = (FAULTS, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        let mut info = [0; SIGINFO_BYTES];
+        let words = [&raw const set as u64, &raw mut info as u64, &raw const now as u64, 8];
+        while let Ok(signal) = call(libc::SYS_rt_sigtimedwait, &words) {
+            INHERITED_FAULTS.lock().push((signal as i32, info));
+        }
+    }
+    set_mask(mask);
+}
+
+/// Puts the faults that the parent program left into the first thread's mailbox.
+pub fn take_inherited(mailbox: &Mailbox) {
+    for (signal, info) in INHERITED_FAULTS.lock().drain(..) {
+        mailbox.post(signal, &info);
+    }
+}
+
+/// The signal mask of the program that started this one: the guest's first.
+pub fn inherited_mask() -> Set {
+    INHERITED_MASK.load(Ordering::Relaxed)
+}
+
+/// Run before Rust's runtime, which ignores SIGPIPE, and before the first fault, which must not be blocked.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_INHERITED: extern "C" fn() = note_inherited;
+
+/// The signals that are ignored from the program's start on. Takes back those that the runtimes below use, because
+/// they are the guest's: Rust's ignores SIGPIPE, and the C library catches number 33 from its first thread on (which therefore is made
+/// here).
+pub fn take_inherited_ignored() -> Set {
+    const SETXID: i32 = 33;
+    let ignored = INHERITED_IGNORED.load(Ordering::Relaxed);
+    let _ = std::thread::spawn(|| ()).join();
+    for signal in [SETXID, libc::SIGPIPE] {
+        let what =
+            if ignored & bit(signal) != 0 { Disposition::Ignore } else { Disposition::Default };
+        let _ = set_disposition(signal, what, 0);
+    }
+    ignored
 }
 
 /// Sets the calling thread's host mask for a guest mask; returns the old one.
@@ -221,16 +277,67 @@ pub fn die_by(signal: i32) -> ! {
     let all: Set = !bit(signal);
     let _ =
         call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, &raw const all as u64, 0, 8]);
-    let (pid, tid) = (call(libc::SYS_getpid, &[]), call(libc::SYS_gettid, &[]));
-    if let (Ok(pid), Ok(tid)) = (pid, tid) {
-        let _ = call(libc::SYS_tgkill, &[pid, tid, signal as u64]);
-    }
+    raise(signal);
     super::exit_group(128 + signal)
 }
 
-/// The host's stop action for this thread's process.
-pub fn stop_self() {
-    let _ = call(libc::SYS_kill, &[call(libc::SYS_getpid, &[]).unwrap_or(0), libc::SIGSTOP as u64]);
+/// What `execve` must find on the host and tulk does not otherwise have there: undone when dropped, because the call may
+/// fail.
+pub struct Handover {
+    mask: Set,
+    actions: Vec<(i32, KernelAction)>,
+}
+
+/// Prepares for a new program: faults are blocked and ignored where the guest has it so, and those that wait in the
+/// mailbox for being unblocked go back to the kernel, which keeps them for that program.
+pub fn hand_over(mask: Set, ignored: Set, mailbox: &Mailbox) -> Handover {
+    let mut out = Handover { mask, actions: Vec::new() };
+    let faults = [libc::SIGSEGV, libc::SIGBUS];
+    for signal in faults.into_iter().filter(|&s| bit(s) & ignored != 0) {
+        let mut old = KernelAction::default();
+        if call(libc::SYS_rt_sigaction, &[signal as u64, 0, &raw mut old as u64, 8]).is_ok() {
+            out.actions.push((signal, old));
+            let _ = set_disposition(signal, Disposition::Ignore, 0);
+        }
+    }
+    if mask & FAULTS != 0 {
+        let args = [libc::SIG_SETMASK as u64, &raw const mask as u64, 0, 8];
+        let _ = call(libc::SYS_rt_sigprocmask, &args);
+        for signal in faults.into_iter().filter(|&s| bit(s) & mask != 0) {
+            if let Some(info) = mailbox.take(signal) {
+                send(signal, Some(&info));
+            }
+        }
+    }
+    out
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        for (signal, action) in &self.actions {
+            let args = [*signal as u64, std::ptr::from_ref(action) as u64, 0, 8];
+            let _ = call(libc::SYS_rt_sigaction, &args);
+        }
+        set_mask(self.mask);
+    }
+}
+
+/// Sends a signal to the calling thread.
+fn send(signal: i32, info: Option<&[u8; SIGINFO_BYTES]>) {
+    let own = (call(libc::SYS_getpid, &[]), call(libc::SYS_gettid, &[]));
+    let (Ok(pid), Ok(tid)) = own else { return };
+    let _ = match info {
+        Some(info) => {
+            let info = info.as_ptr() as u64;
+            call(libc::SYS_rt_tgsigqueueinfo, &[pid, tid, signal as u64, info])
+        }
+        None => call(libc::SYS_tgkill, &[pid, tid, signal as u64]),
+    };
+}
+
+/// Does to this thread what the host's action for `signal` says, though it came when that was another.
+pub fn raise(signal: i32) {
+    send(signal, None);
 }
 
 /// `rt_sigtimedwait` and `rt_sigsuspend` take sets by pointer.

@@ -27,11 +27,16 @@ fn last() -> Errno {
 const CHILD_STACK: usize = 1 << 20;
 
 /// Runs `child` in a new process that shares this one's memory, with the calling thread suspended until the child
-/// has called `execve` or exited (which `child` must do), as `vfork` does. Returns the child's pid.
+/// has called `execve` or exited (which `child` must do), as `vfork` does. Returns the child's pid; `CLONE_PIDFD` among the
+/// flags sets `pidfd`.
 ///
 /// The child has the parent thread's thread-local data, on a stack of its own. What it changes in tulk's memory the
 /// parent finds changed: the caller saves and restores what must not.
-pub fn vfork<F: FnOnce() -> std::convert::Infallible>(flags: u64, child: F) -> Result<i32, Errno> {
+pub fn vfork<F: FnOnce() -> std::convert::Infallible>(
+    flags: u64,
+    pidfd: &mut c_int,
+    child: F,
+) -> Result<i32, Errno> {
     extern "C" fn start<F: FnOnce() -> std::convert::Infallible>(data: *mut c_void) -> c_int {
         // SAFETY: `data` is the parent's `Option<F>`, which waits for us and does not touch it meanwhile.
         let child = unsafe { (*data.cast::<Option<F>>()).take() };
@@ -52,7 +57,8 @@ pub fn vfork<F: FnOnce() -> std::convert::Infallible>(flags: u64, child: F) -> R
         }
         let top = stack.byte_add(CHILD_STACK);
         let flags = flags as c_int | libc::CLONE_VM | libc::CLONE_VFORK;
-        let pid = libc::clone(start::<F>, top, flags, (&raw mut child).cast());
+        let data = (&raw mut child).cast();
+        let pid = libc::clone(start::<F>, top, flags, data, std::ptr::from_mut(pidfd));
         let result = if pid < 0 { Err(last()) } else { Ok(pid) };
         libc::munmap(stack, CHILD_STACK);
         result

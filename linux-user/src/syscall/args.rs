@@ -168,7 +168,7 @@ mod tests {
         let kinds = [Arg::Uint, Arg::Off, Arg::Int];
         let a = gather(&raw, &kinds, DataModel::LP64, false);
         assert_eq!(a[..3], [0x8000_0001, 2, -16i64 as u64]);
-        let arm = DataModel { big_endian: false, word: 4, align64: 8 };
+        let arm = DataModel { big_endian: false, word: 4, align64: 8, time: 4 };
         // r0, then r2:r3 (r1 is skipped), then r4.
         let a = gather(&raw, &kinds, arm, true);
         assert_eq!(a[..3], [0x8000_0001, 4 << 32 | 0xffff_fff0, 5]);

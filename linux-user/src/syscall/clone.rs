@@ -3,10 +3,13 @@
 use super::args::Args;
 use super::{Cx, EINVAL, ENOSYS, Errno, Flow, SysResult};
 use crate::abi::record::U64;
+use crate::host::signal::set_mask;
 use crate::host::{self, spawn};
+use crate::signals::SIGNALS;
 use crate::thread::{self, Spawn};
 use crate::{record, sys};
 use libc::c_int;
+use std::sync::atomic::Ordering;
 
 const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
@@ -22,6 +25,7 @@ const CLONE_CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
 const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_PTRACE: u64 = libc::CLONE_PTRACE as u64;
 const CLONE_DETACHED: u64 = libc::CLONE_DETACHED as u64;
+const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
 const CLONE_IO: u64 = libc::CLONE_IO as u64 & 0xffff_ffff;
 const CLONE_UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
@@ -42,7 +46,7 @@ const OWN: u64 = CLONE_SETTLS
     | CLONE_SYSVSEM;
 
 /// What is asked for, from either call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Request {
     flags: u64,
     exit_signal: u64,
@@ -68,7 +72,10 @@ impl Vfork {
         become_child(cx, &self.request);
     }
     /// In the parent, once the child has gone its own way; the result of the call.
-    pub fn finish(&self, cx: &mut Cx<'_>, pid: i32) -> SysResult {
+    pub fn finish(&self, cx: &mut Cx<'_>, pid: i32, pidfd: c_int) -> SysResult {
+        if self.request.flags & CLONE_PIDFD != 0 {
+            cx.put::<crate::abi::record::I32>(self.request.pidfd, pidfd)?;
+        }
         if self.request.flags & CLONE_PARENT_SETTID != 0 {
             cx.put::<crate::abi::record::U32>(self.request.parent_tid, pid as u32)?;
         }
@@ -94,7 +101,7 @@ record! {
 }
 
 pub fn sys_clone(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let [flags, sp, parent_tid, child_tid, tls] = cx.process.abi.clone_args(a);
+    let [flags, sp, parent_tid, child_tid, tls] = cx.abi.clone_args(a);
     // clone() returns the pidfd through the parent's tid.
     let flags = flags & 0xffff_ffff;
     let exit_signal = flags & CSIGNAL;
@@ -103,6 +110,14 @@ pub fn sys_clone(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         return Err(EINVAL);
     }
     start(cx, Request { flags, exit_signal, sp, tls, parent_tid, child_tid, pidfd: parent_tid })
+}
+
+pub fn sys_fork(cx: &mut Cx<'_>, _: &Args) -> SysResult {
+    start(cx, Request { exit_signal: libc::SIGCHLD as u64, ..Request::default() })
+}
+pub fn sys_vfork(cx: &mut Cx<'_>, _: &Args) -> SysResult {
+    let flags = CLONE_VM | CLONE_VFORK;
+    start(cx, Request { flags, exit_signal: libc::SIGCHLD as u64, ..Request::default() })
 }
 
 pub fn sys_clone3(cx: &mut Cx<'_>, a: &Args) -> SysResult {
@@ -119,11 +134,20 @@ pub fn sys_clone3(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         return Err(Errno(libc::E2BIG));
     }
     bytes.resize(full, 0);
-    let args = <CloneArgs as crate::abi::record::Field>::get(&bytes, cx.process.abi.model());
-    if args.set_tid_size != 0 || args.cgroup != 0 || args.flags & CSIGNAL != 0 {
+    let args = <CloneArgs as crate::abi::record::Field>::get(&bytes, cx.model);
+    if args.set_tid_size != 0 || args.cgroup != 0 {
         return Err(EINVAL);
     }
-    let sp = if args.stack == 0 { 0 } else { args.stack.wrapping_add(args.stack_size) };
+    let known = !(CLONE_DETACHED | CSIGNAL) & 0xffff_ffff | CLONE_CLEAR_SIGHAND;
+    let sibling = args.flags & (CLONE_THREAD | CLONE_PARENT) != 0;
+    if args.flags & !known != 0
+        || args.exit_signal > SIGNALS as u64
+        || sibling && args.exit_signal != 0
+        || (args.stack == 0) != (args.stack_size == 0)
+    {
+        return Err(EINVAL);
+    }
+    let sp = args.stack.wrapping_add(args.stack_size);
     let request = Request {
         flags: args.flags,
         exit_signal: args.exit_signal,
@@ -142,6 +166,9 @@ fn start(cx: &mut Cx<'_>, r: Request) -> SysResult {
         || f & CLONE_THREAD != 0 && f & CLONE_SIGHAND == 0
     {
         return Err(EINVAL);
+    }
+    if f & CLONE_SETTLS != 0 {
+        cx.abi.check_tls(cx.process, r.tls)?;
     }
     if f & CLONE_THREAD != 0 {
         if f & THREAD_SHARES & !CLONE_SYSVSEM != THREAD_SHARES & !CLONE_SYSVSEM
@@ -173,19 +200,30 @@ fn thread(cx: &mut Cx<'_>, r: &Request) -> SysResult {
 /// In the child: its registers and identity.
 fn become_child(cx: &mut Cx<'_>, r: &Request) {
     let tls = (r.flags & CLONE_SETTLS != 0).then_some(r.tls);
-    cx.process.abi.start_clone(cx.state, (r.sp != 0).then_some(r.sp), tls);
+    cx.abi.start_clone(cx.process, cx.state, (r.sp != 0).then_some(r.sp), tls);
     cx.thread.clear_child_tid = if r.flags & CLONE_CHILD_CLEARTID != 0 { r.child_tid } else { 0 };
+    cx.thread.robust_list = 0;
     cx.flow = Flow::Registers;
     if r.flags & CLONE_CHILD_SETTID != 0 {
         let tid = sys!(SYS_gettid).unwrap_or(0);
         let _ = cx.put::<crate::abi::record::U32>(r.child_tid, tid as u32);
     }
     if r.flags & CLONE_CLEAR_SIGHAND != 0 {
-        cx.process.actions.clear_handlers();
+        cx.thread.actions.clear_handlers();
     }
 }
 
+/// A signal that this thread has taken from the kernel must be seen by the parent, and only there.
 fn process(cx: &mut Cx<'_>, r: &Request) -> SysResult {
+    set_mask(!0);
+    let result = cx.pending_first().and_then(|()| start_process(cx, r));
+    if cx.flow != Flow::Vfork {
+        set_mask(cx.thread.signals.mask);
+    }
+    result
+}
+
+fn start_process(cx: &mut Cx<'_>, r: &Request) -> SysResult {
     let flags = (r.flags & !(OWN | CLONE_CLEAR_SIGHAND)) | r.exit_signal;
     if r.flags & CLONE_VM != 0 {
         return vfork(cx, *r, flags);
@@ -195,6 +233,8 @@ fn process(cx: &mut Cx<'_>, r: &Request) -> SysResult {
     let plain = flags & !CLONE_VFORK == libc::SIGCHLD as u64;
     let wait = if r.flags & CLONE_VFORK != 0 { Some(host::pipe_cloexec()?) } else { None };
     let pid = {
+        let _trace = crate::strace::before_fork();
+        let _process = cx.process.lock_for_fork();
         let _space = cx.process.space.lock_for_fork();
         let _engine = cx.process.engine.before_fork();
         if plain {
@@ -206,6 +246,9 @@ fn process(cx: &mut Cx<'_>, r: &Request) -> SysResult {
     };
     if pid == 0 {
         cx.process.engine.after_fork_in_child();
+        cx.process.threads.store(1, Ordering::SeqCst);
+        super::mem::forget_not_forked(cx.process);
+        crate::strace::forked();
         if let Some((read, write)) = wait {
             let _ = sys!(SYS_close, read);
             cx.process.hide_fd(write);

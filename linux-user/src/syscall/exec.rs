@@ -4,7 +4,9 @@
 
 use super::args::Args;
 use super::{Cx, Errno, SysResult};
+use crate::abi::GuestAbi;
 use crate::abi::record::{Field, Ptr};
+use crate::host::signal::{self, Handover};
 use crate::program::{self, LaunchError};
 use crate::{host, sys};
 use std::ffi::{CStr, CString, OsStr};
@@ -47,7 +49,7 @@ fn strings(cx: &Cx<'_>, va: u64) -> Result<Vec<CString>, Errno> {
     if va == 0 {
         return Ok(out);
     }
-    let step = Ptr::size(cx.process.abi.model()) as u64;
+    let step = Ptr::size(cx.model) as u64;
     for i in 0..MAX_STRINGS as u64 {
         let at = cx.get::<Ptr>(va.wrapping_add(i * step))?;
         if at == 0 {
@@ -67,9 +69,7 @@ fn exec(cx: &mut Cx<'_>, path: &CStr, argv: u64, envp: u64) -> SysResult {
     let argv = strings(cx, argv)?;
     let env = strings(cx, envp)?;
     // A signal that came before this call belongs to the old program.
-    if cx.thread.signals.mailbox.ready() != 0 {
-        return Err(host::ERESTARTSYS);
-    }
+    cx.pending_first()?;
     let process = cx.process;
     let guest_path = exec_path(cx, path);
     let guest_path = Path::new(OsStr::from_bytes(guest_path.as_bytes()));
@@ -77,17 +77,29 @@ fn exec(cx: &mut Cx<'_>, path: &CStr, argv: u64, envp: u64) -> SysResult {
     let host_path = CString::new(host_path.as_os_str().as_bytes()).map_err(|_| super::EINVAL)?;
     // The permission check is the kernel's.
     sys!(SYS_faccessat, libc::AT_FDCWD, host_path.as_c_str(), libc::X_OK)?;
-    match program::open(&process.paths, guest_path, argv.clone()) {
-        Ok(_) => {}
+    let abi = match program::open(&process.paths, guest_path, argv.clone()) {
+        Ok(program) if is_hosts_own(process.abi, program.abi) => {
+            let _back = leave_program(cx);
+            crate::strace::replaced(process);
+            return host::execve(&host_path, &argv, &env, &cx.thread.interrupt);
+        }
+        Ok(program) => program.abi,
         Err(LaunchError::Elf { reason, .. }) if reason.is_foreign() => {
-            process.actions.before_exec();
-            return host::execve(&host_path, &argv, &env);
+            let _back = leave_program(cx);
+            crate::strace::replaced(process);
+            return host::execve(&host_path, &argv, &env, &cx.thread.interrupt);
         }
         Err(e) => return Err(e.errno()),
-    }
+    };
     let to_c = |s: &OsStr| CString::new(s.as_bytes()).map_err(|_| super::EINVAL);
     let mut command = Vec::new();
-    for word in &process.options.reexec {
+    let mut words = process.options.reexec.iter();
+    while let Some(word) = words.next() {
+        // A processor of another kind is no processor for this program.
+        if word == "--cpu" && abi.family() != process.abi.family() {
+            words.next();
+            continue;
+        }
         command.push(to_c(word)?);
     }
     let mut rest = argv.into_iter();
@@ -97,15 +109,28 @@ fn exec(cx: &mut Cx<'_>, path: &CStr, argv: u64, envp: u64) -> SysResult {
     command.push(c"--".into());
     command.push(to_c(guest_path.as_os_str())?);
     command.extend(rest);
-    process.actions.before_exec();
-    let own = host::execve(c"/proc/self/exe", &command, &env);
+    let _back = leave_program(cx);
+    crate::strace::replaced(process);
+    let own = host::execve(c"/proc/self/exe", &command, &env, &cx.thread.interrupt);
     // Without /proc (a bare chroot) the path that tulk was started by is the next best.
     match (&process.options.own_path, own) {
         (Some(path), Err(Errno(libc::ENOENT))) => {
-            host::execve(&to_c(path.as_os_str())?, &command, &env)
+            host::execve(&to_c(path.as_os_str())?, &command, &env, &cx.thread.interrupt)
         }
         (_, result) => result,
     }
+}
+
+/// Handlers do not survive `execve`, and tulk's own must not be found by the new program either: the kernel does that.
+/// What else it must be told is undone should the call fail.
+fn leave_program(cx: &Cx<'_>) -> Handover {
+    let thread = &cx.thread;
+    signal::hand_over(thread.signals.mask, thread.actions.ignored(), &thread.signals.mailbox)
+}
+
+/// A program of the host's machine that a guest of another kind starts: the host runs it best.
+fn is_hosts_own(caller: &dyn GuestAbi, program: &dyn GuestAbi) -> bool {
+    program.name() == std::env::consts::ARCH && caller.family() != program.family()
 }
 
 /// `/proc/self/exe` means the guest's program.

@@ -1,14 +1,16 @@
 //! `fcntl`: one row per command.
 
 use super::args::Args;
-use super::{Cx, EBADF, EINVAL, SysResult};
+use super::{Cx, EBADF, EINVAL, Errno, SysResult};
 use crate::abi::record::{I16, I32, I64, Long, U64};
 use crate::host::Zeroed;
 use crate::{record, sleep, sys};
 
 record! {
-    /// `struct flock` of 64-bit guests.
+    /// `struct flock`.
     struct Flock { kind: I16, whence: I16, start: Long, len: Long, pid: I32 }
+    /// `struct flock64` of 32-bit guests.
+    struct Flock64 { kind: I16, whence: I16, start: I64, len: I64, pid: I32 }
     /// `struct f_owner_ex`.
     struct OwnerEx { kind: I32, pid: I32 }
 }
@@ -70,8 +72,51 @@ pub fn command_name(command: i32) -> Option<&'static str> {
     COMMANDS.iter().find(|c| c.0 == command).map(|c| c.1)
 }
 
+/// Reads a lock in either form.
+fn get_lock(cx: &Cx<'_>, va: u64, wide: bool) -> Result<libc::flock, Errno> {
+    let mut host = libc::flock::zeroed();
+    let (kind, whence, start, len, pid) = match wide {
+        true => {
+            let l = cx.get::<Flock64>(va)?;
+            (l.kind, l.whence, l.start, l.len, l.pid)
+        }
+        false => {
+            let l = cx.get::<Flock>(va)?;
+            (l.kind, l.whence, l.start, l.len, l.pid)
+        }
+    };
+    (host.l_type, host.l_whence) = (kind, whence);
+    (host.l_start, host.l_len, host.l_pid) = (start, len, pid);
+    Ok(host)
+}
+fn put_lock(cx: &Cx<'_>, va: u64, wide: bool, host: &libc::flock) -> Result<(), Errno> {
+    let (kind, whence, pid) = (host.l_type, host.l_whence, host.l_pid);
+    let (start, len) = (host.l_start, host.l_len);
+    if wide {
+        return cx.put::<Flock64>(va, Flock64 { kind, whence, start, len, pid });
+    }
+    let narrow = cx.model.word == 4;
+    let len = if narrow { len.min(i32::MAX as i64) } else { len };
+    if narrow && start > i32::MAX as i64 {
+        return Err(Errno(libc::EOVERFLOW));
+    }
+    cx.put::<Flock>(va, Flock { kind, whence, start, len, pid })
+}
+
+/// `fcntl64` of 32-bit guests: three commands more, for locks with 64-bit offsets, which the host's own are.
+pub fn sys_fcntl64(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    match a[1] as i32 {
+        command @ 12..=14 => fcntl(cx, &[a[0], command as u64 - 7, a[2], 0, 0, 0, 0], true),
+        _ => fcntl(cx, a, false),
+    }
+}
 pub fn sys_fcntl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    fcntl(cx, a, false)
+}
+fn fcntl(cx: &mut Cx<'_>, a: &Args, wide: bool) -> SysResult {
     let (fd, command, arg) = (a[0], a[1] as i32, a[2]);
+    // Locks of open files came later and are wide everywhere.
+    let wide = wide || cx.model.word == 4 && (36..=38).contains(&command);
     let Some(&(.., kind)) = COMMANDS.iter().find(|c| c.0 == command) else { return Err(EINVAL) };
     if cx.process.is_own_fd(fd as i32) {
         return Err(EBADF);
@@ -80,24 +125,19 @@ pub fn sys_fcntl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         Kind::Int | Kind::Dup => sys!(SYS_fcntl, fd, command, arg),
         Kind::GetFlags => {
             let flags = sys!(SYS_fcntl, fd, command)?;
-            Ok(cx.process.abi.open_flags_to_guest(flags as i32) as u64)
+            Ok(cx.abi.open_flags_to_guest(flags as i32) as u64)
         }
         Kind::SetFlags => {
-            sys!(SYS_fcntl, fd, command, cx.process.abi.open_flags_to_host(arg as u32))
+            sys!(SYS_fcntl, fd, command, cx.abi.open_flags_to_host(arg as u32))
         }
         Kind::Lock | Kind::LockWait | Kind::GetLock => {
-            let lock = cx.get::<Flock>(arg)?;
-            let mut host = libc::flock::zeroed();
-            (host.l_type, host.l_whence) = (lock.kind, lock.whence);
-            (host.l_start, host.l_len, host.l_pid) = (lock.start, lock.len, lock.pid);
+            let mut host = get_lock(cx, arg, wide)?;
             if kind == Kind::LockWait {
                 return sleep!(cx, SYS_fcntl, fd, command, &mut host);
             }
             let result = sys!(SYS_fcntl, fd, command, &mut host)?;
             if kind == Kind::GetLock {
-                let (kind, whence) = (host.l_type, host.l_whence);
-                let (start, len, pid) = (host.l_start, host.l_len, host.l_pid);
-                cx.put::<Flock>(arg, Flock { kind, whence, start, len, pid })?;
+                put_lock(cx, arg, wide, &host)?;
             }
             Ok(result)
         }

@@ -28,7 +28,7 @@ pub fn iovecs(cx: &Cx<'_>, va: u64, count: u64, out: bool) -> Result<Vec<libc::i
 
 /// The offset of `preadv` and friends, which comes as two words whatever the guest's word size.
 fn position(cx: &Cx<'_>, low: u64, high: u64) -> u64 {
-    if cx.process.abi.model().word == 8 { low } else { low as u32 as u64 | high << 32 }
+    if cx.model.word == 8 { low } else { low as u32 as u64 | high << 32 }
 }
 
 pub fn sys_read(cx: &mut Cx<'_>, a: &Args) -> SysResult {
@@ -73,8 +73,12 @@ pub fn sys_vmsplice(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     sleep!(cx, SYS_vmsplice, a[0], &iov[..], iov.len(), a[3])
 }
 
-pub fn sys_lseek(_: &mut Cx<'_>, a: &Args) -> SysResult {
-    sys!(SYS_lseek, a[0], a[1], a[2])
+pub fn sys_lseek(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    let at = super::dir::seek(cx, a[0], a[1] as i64, a[2])?;
+    if cx.model.word == 4 && at > i32::MAX as u64 {
+        return Err(Errno(libc::EOVERFLOW));
+    }
+    Ok(at)
 }
 pub fn sys_truncate(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     sys!(SYS_truncate, cx.mem(a[0]), a[1])
@@ -109,6 +113,10 @@ pub fn sys_sendfile(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let n = sleep!(cx, SYS_sendfile, a[0], a[1], &mut offset, a[3])?;
     cx.put::<Long>(a[2], offset)?;
     Ok(n)
+}
+/// With a 64-bit offset on 32-bit guests too.
+pub fn sys_sendfile64(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    with_offset(cx, a[2], |cx, offset| sleep!(cx, SYS_sendfile, a[0], a[1], offset, a[3]))
 }
 pub fn sys_splice(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     with_offset(cx, a[1], |cx, from| {
@@ -159,7 +167,7 @@ pub fn sys_dup3(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     if cx.process.is_own_fd(a[0] as i32) || cx.process.is_own_fd(a[1] as i32) {
         return Err(EBADF);
     }
-    sys!(SYS_dup3, a[0], a[1], cx.process.abi.open_flags_to_host(a[2] as u32))
+    sys!(SYS_dup3, a[0], a[1], cx.abi.open_flags_to_host(a[2] as u32))
 }
 
 /// Hands a pair of new descriptors to the guest, or closes them when it cannot take them.
@@ -175,19 +183,19 @@ pub fn put_pair(cx: &Cx<'_>, va: u64, pair: [i32; 2]) -> SysResult {
 
 pub fn sys_pipe2(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let mut pair = [0i32; 2];
-    sys!(SYS_pipe2, &mut pair, cx.process.abi.open_flags_to_host(a[1] as u32))?;
+    sys!(SYS_pipe2, &mut pair, cx.abi.open_flags_to_host(a[1] as u32))?;
     put_pair(cx, a[0], pair)
 }
 pub fn sys_eventfd2(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     // EFD_SEMAPHORE is 1; the other flags are those of open.
-    let flags = cx.process.abi.open_flags_to_host(a[1] as u32 & !1) | (a[1] & 1) as i32;
+    let flags = cx.abi.open_flags_to_host(a[1] as u32 & !1) | (a[1] & 1) as i32;
     sys!(SYS_eventfd2, a[0], flags)
 }
 pub fn sys_epoll_create1(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    sys!(SYS_epoll_create1, cx.process.abi.open_flags_to_host(a[0] as u32))
+    sys!(SYS_epoll_create1, cx.abi.open_flags_to_host(a[0] as u32))
 }
 pub fn sys_inotify_init1(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    sys!(SYS_inotify_init1, cx.process.abi.open_flags_to_host(a[0] as u32))
+    sys!(SYS_inotify_init1, cx.abi.open_flags_to_host(a[0] as u32))
 }
 pub fn sys_inotify_add_watch(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let follow = a[2] as u32 & libc::IN_DONT_FOLLOW == 0;
@@ -195,7 +203,7 @@ pub fn sys_inotify_add_watch(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     sys!(SYS_inotify_add_watch, a[0], path.as_c_str(), a[2])
 }
 pub fn sys_fanotify_init(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    sys!(SYS_fanotify_init, a[0], cx.process.abi.open_flags_to_host(a[1] as u32))
+    sys!(SYS_fanotify_init, a[0], cx.abi.open_flags_to_host(a[1] as u32))
 }
 pub fn sys_fanotify_mark(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     sys!(SYS_fanotify_mark, a[0], a[1], a[2], a[3], cx.mem(a[4]))

@@ -4,7 +4,7 @@
 use super::args::Args;
 use super::time::Timespec;
 use super::{Cx, EINVAL, ENOSYS, SysResult};
-use crate::abi::record::{Field, Long, Ptr, U32, U64};
+use crate::abi::record::{DataModel, Field, Long, Ptr, U32, U64};
 use crate::host::{self, Mem};
 use crate::process::Process;
 use crate::thread_state::Thread;
@@ -88,10 +88,14 @@ pub fn sys_futex_waitv(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 }
 
 pub fn sys_set_robust_list(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    if a[1] as usize != RobustHead::size(cx.process.abi.model()) {
+    if a[1] as usize != RobustHead::size(cx.model) {
         return Err(EINVAL);
     }
     cx.thread.robust_list = a[0];
+    if DataModel::HOST == cx.process.abi.model() {
+        // The host's kernel reads it too: it frees the locks of a process that is killed.
+        sys!(SYS_set_robust_list, cx.mem(a[0]), a[1])?;
+    }
     Ok(0)
 }
 
@@ -100,7 +104,7 @@ pub fn sys_get_robust_list(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     if a[0] != 0 && a[0] != own {
         return Err(super::EPERM);
     }
-    let size = RobustHead::size(cx.process.abi.model()) as u64;
+    let size = RobustHead::size(cx.model) as u64;
     cx.put::<crate::abi::record::Ptr>(a[1], cx.thread.robust_list)?;
     cx.put::<crate::abi::record::ULong>(a[2], size)?;
     Ok(0)
@@ -117,6 +121,9 @@ const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 pub fn leave_robust_list(process: &Process, thread: &mut Thread) {
     let head = std::mem::take(&mut thread.robust_list);
     let m = process.abi.model();
+    if DataModel::HOST == m {
+        let _ = sys!(SYS_set_robust_list, Mem::NULL, RobustHead::size(m));
+    }
     let read = |va: u64, size: usize| {
         let mut bytes = vec![0; size];
         process.space.copy_in(GuestVa(va), &mut bytes).ok().map(|()| bytes)
@@ -135,17 +142,20 @@ pub fn leave_robust_list(process: &Process, thread: &mut Thread) {
         }
         let next = read(entry & !1, Ptr::size(m)).map(|b| Ptr::get(&b, m));
         if entry != list.pending {
-            die_holding(process, (entry & !1).wrapping_add(list.offset as u64), tid);
+            die_holding(process, entry, list.offset, tid);
         }
         let Some(next) = next else { break };
         entry = next;
     }
     if list.pending != 0 {
-        die_holding(process, (list.pending & !1).wrapping_add(list.offset as u64), tid);
+        die_holding(process, list.pending, list.offset, tid);
     }
 }
 
-fn die_holding(process: &Process, lock: u64, tid: u32) {
+/// `entry` has bit 0 set for a lock with priority inheritance, whose waiters the kernel wakes when the thread is gone.
+fn die_holding(process: &Process, entry: u64, offset: i64, tid: u32) {
+    let inherits = entry & 1 != 0;
+    let lock = (entry & !1).wrapping_add(offset as u64);
     use tulk_base::{GuestMem, MemOp};
     let mut mem = tulk_softmmu::UserMem::new(&process.space);
     let op = if process.abi.model().big_endian { MemOp::U32.with_big_endian() } else { MemOp::U32 };
@@ -161,7 +171,7 @@ fn die_holding(process: &Process, lock: u64, tid: u32) {
         let new = old & FUTEX_WAITERS | FUTEX_OWNER_DIED;
         match mem.cas(va, op, old as u128, new as u128) {
             Ok(seen) if seen as u32 == old => {
-                if old & FUTEX_WAITERS != 0 {
+                if old & FUTEX_WAITERS != 0 && !inherits {
                     let word: Mem = Mem(process.space.host_ptr(process.space.untag(va)));
                     let _ = sys!(SYS_futex, word, libc::FUTEX_WAKE, 1, 0, 0, 0);
                 }

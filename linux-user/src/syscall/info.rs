@@ -34,8 +34,11 @@ record! {
     }
     pub struct Rusage { utime: Timeval, stime: Timeval, rest: [Long; 14] }
     struct Rlimit { cur: ULong, max: ULong }
-    struct Rlimit64 { cur: U64, max: U64 }
+    pub struct Rlimit64 { cur: U64, max: U64 }
 }
+
+/// The personality of `linux32`.
+const PER_LINUX32: u32 = 8;
 
 fn text<const N: usize>(s: &[u8]) -> [u8; N] {
     let mut out = [0; N];
@@ -47,21 +50,32 @@ fn host_text(field: &[libc::c_char]) -> Vec<u8> {
     field.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect()
 }
 
-pub fn sys_uname(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+/// The names of `uname`, in order.
+pub fn names(cx: &Cx<'_>) -> Result<[[u8; 65]; 6], Errno> {
     let mut host = libc::utsname::zeroed();
     sys!(SYS_uname, &mut host)?;
     let release = match &cx.process.options.uname_release {
         Some(r) => r.as_bytes().to_vec(),
         None => host_text(&host.release),
     };
-    let out = Utsname {
-        sysname: text(&host_text(&host.sysname)),
-        nodename: text(&host_text(&host.nodename)),
-        release: text(&release),
-        version: text(&host_text(&host.version)),
-        machine: text(cx.process.abi.uname_machine().as_bytes()),
-        domainname: text(&host_text(&host.domainname)),
+    let persona = sys!(SYS_personality, u32::MAX).unwrap_or(0) as u32;
+    let machine = match persona & 0xff == PER_LINUX32 {
+        true => cx.process.abi.uname_machine32(),
+        false => cx.process.abi.uname_machine(),
     };
+    Ok([
+        text(&host_text(&host.sysname)),
+        text(&host_text(&host.nodename)),
+        text(&release),
+        text(&host_text(&host.version)),
+        text(machine.as_bytes()),
+        text(&host_text(&host.domainname)),
+    ])
+}
+
+pub fn sys_uname(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    let [sysname, nodename, release, version, machine, domainname] = names(cx)?;
+    let out = Utsname { sysname, nodename, release, version, machine, domainname };
     cx.put::<Utsname>(a[0], out)?;
     Ok(0)
 }
@@ -72,7 +86,7 @@ pub fn sys_sysinfo(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     // A 32-bit guest counts in larger units.
     let most = host.totalram.max(host.totalswap);
     let mut shift = 0;
-    if cx.process.abi.model().word == 4 {
+    if cx.model.word == 4 {
         while most >> shift > u32::MAX as u64 && shift < 16 {
             shift += 1;
         }
@@ -172,17 +186,23 @@ pub fn sys_prlimit64(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     Ok(0)
 }
 pub fn sys_getrlimit(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let [cur, max] = limit(cx, 0, a[0] as i32, None)?;
+    // "No limit", and what does not fit, is all ones in the guest's own word.
+    let most = if cx.model.word == 4 { u32::MAX as u64 } else { u64::MAX };
+    put_limit(cx, a, most)
+}
+/// The first form knew only positive numbers.
+pub fn sys_old_getrlimit(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    put_limit(cx, a, i32::MAX as u64)
+}
+fn put_limit(cx: &Cx<'_>, a: &Args, most: u64) -> SysResult {
+    let [cur, max] = limit(cx, 0, a[0] as i32, None)?.map(|v| v.min(most));
     cx.put::<Rlimit>(a[1], Rlimit { cur, max })?;
     Ok(0)
 }
 pub fn sys_setrlimit(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let new = cx.get::<Rlimit>(a[1])?;
-    // "No limit" is all ones in the guest's own word.
-    let wide = |v: u64| {
-        let narrow = cx.process.abi.model().word == 4;
-        if narrow && v == u32::MAX as u64 { u64::MAX } else { v }
-    };
+    let narrow = cx.model.word == 4;
+    let wide = |v: u64| if narrow && v == u32::MAX as u64 { u64::MAX } else { v };
     limit(cx, 0, a[0] as i32, Some([wide(new.cur), wide(new.max)]))?;
     Ok(0)
 }

@@ -4,8 +4,8 @@
 //! to, so that code pages can be made writable first and byte orders changed where a guest needs that.
 
 use super::args::Args;
-use super::{Cx, EBADF, Errno, SysResult};
-use crate::abi::record::{DataModel, Field, I32, Ptr, U32};
+use super::{Cx, EBADF, Errno, SysResult, time};
+use crate::abi::record::{DataModel, Field, I32, Ptr, U8, U16, U32, ULong};
 use crate::{record, sleep, sys};
 
 /// The argument of a request.
@@ -23,6 +23,19 @@ enum Arg {
     Bytes(u16),
     /// `struct ifconf`: a pointer inside.
     Ifconf,
+    /// `struct ifreq`: a name and a union, larger on 64-bit guests.
+    Ifreq,
+    /// `struct ifreq` with `struct ifmap`.
+    Ifmap,
+    /// A word written by the kernel.
+    OutWord,
+    /// `struct hd_geometry`.
+    Geometry,
+    /// `struct timeval`, `struct timespec`.
+    Timeval,
+    Timespec,
+    /// A structure with pointers, which 32-bit guests do not get.
+    Wide(u16),
 }
 use Arg::*;
 
@@ -57,8 +70,8 @@ const ROWS: &[(u32, &str, Arg)] = &[
     (0x541b, "FIONREAD", Out(4)),
     (0x541c, "TIOCLINUX", Bytes(16)),
     (0x541d, "TIOCCONS", Int),
-    (0x541e, "TIOCGSERIAL", Bytes(72)),
-    (0x541f, "TIOCSSERIAL", Bytes(72)),
+    (0x541e, "TIOCGSERIAL", Wide(72)),
+    (0x541f, "TIOCSSERIAL", Wide(72)),
     (0x5420, "TIOCPKT", In(4)),
     (0x5421, "FIONBIO", In(4)),
     (0x5422, "TIOCNOTTY", Int),
@@ -132,12 +145,12 @@ const ROWS: &[(u32, &str, Arg)] = &[
     (0x125d, "BLKROSET", In(4)),
     (0x125e, "BLKROGET", Out(4)),
     (0x125f, "BLKRRPART", Int),
-    (0x1260, "BLKGETSIZE", Bytes(8)),
+    (0x1260, "BLKGETSIZE", OutWord),
     (0x1261, "BLKFLSBUF", Int),
     (0x1262, "BLKRASET", Int),
-    (0x1263, "BLKRAGET", Bytes(8)),
+    (0x1263, "BLKRAGET", OutWord),
     (0x1264, "BLKFRASET", Int),
-    (0x1265, "BLKFRAGET", Bytes(8)),
+    (0x1265, "BLKFRAGET", OutWord),
     (0x1267, "BLKSECTGET", Bytes(2)),
     (0x1268, "BLKSSZGET", Out(4)),
     (0x1277, "BLKDISCARD", Bytes(16)),
@@ -152,7 +165,7 @@ const ROWS: &[(u32, &str, Arg)] = &[
     (0x8008_1270, "BLKBSZGET", Out(4)),
     (0x4008_1271, "BLKBSZSET", In(4)),
     (0x8008_1272, "BLKGETSIZE64", Bytes(8)),
-    (0x301, "HDIO_GETGEO", Bytes(16)),
+    (0x301, "HDIO_GETGEO", Geometry),
     (0x5331, "CDROM_GET_CAPABILITY", Int),
     (0x5326, "CDROM_DRIVE_STATUS", Int),
     // Loop devices
@@ -174,49 +187,49 @@ const ROWS: &[(u32, &str, Arg)] = &[
     (0x8903, "FIOGETOWN", Out(4)),
     (0x8904, "SIOCGPGRP", Out(4)),
     (0x8905, "SIOCATMARK", Out(4)),
-    (0x8906, "SIOCGSTAMP", Bytes(16)),
-    (0x8907, "SIOCGSTAMPNS", Bytes(16)),
-    (0x890b, "SIOCADDRT", Bytes(120)),
-    (0x890c, "SIOCDELRT", Bytes(120)),
-    (0x8910, "SIOCGIFNAME", Bytes(40)),
+    (0x8906, "SIOCGSTAMP", Timeval),
+    (0x8907, "SIOCGSTAMPNS", Timespec),
+    (0x890b, "SIOCADDRT", Wide(120)),
+    (0x890c, "SIOCDELRT", Wide(120)),
+    (0x8910, "SIOCGIFNAME", Ifreq),
     (0x8912, "SIOCGIFCONF", Ifconf),
-    (0x8913, "SIOCGIFFLAGS", Bytes(40)),
-    (0x8914, "SIOCSIFFLAGS", Bytes(40)),
-    (0x8915, "SIOCGIFADDR", Bytes(40)),
-    (0x8916, "SIOCSIFADDR", Bytes(40)),
-    (0x8917, "SIOCGIFDSTADDR", Bytes(40)),
-    (0x8918, "SIOCSIFDSTADDR", Bytes(40)),
-    (0x8919, "SIOCGIFBRDADDR", Bytes(40)),
-    (0x891a, "SIOCSIFBRDADDR", Bytes(40)),
-    (0x891b, "SIOCGIFNETMASK", Bytes(40)),
-    (0x891c, "SIOCSIFNETMASK", Bytes(40)),
-    (0x891d, "SIOCGIFMETRIC", Bytes(40)),
-    (0x8921, "SIOCGIFMTU", Bytes(40)),
-    (0x8922, "SIOCSIFMTU", Bytes(40)),
-    (0x8923, "SIOCSIFNAME", Bytes(40)),
-    (0x8924, "SIOCSIFHWADDR", Bytes(40)),
-    (0x8927, "SIOCGIFHWADDR", Bytes(40)),
-    (0x8931, "SIOCADDMULTI", Bytes(40)),
-    (0x8932, "SIOCDELMULTI", Bytes(40)),
-    (0x8933, "SIOCGIFINDEX", Bytes(40)),
-    (0x8942, "SIOCGIFTXQLEN", Bytes(40)),
-    (0x8943, "SIOCSIFTXQLEN", Bytes(40)),
-    (0x8970, "SIOCGIFMAP", Bytes(40)),
+    (0x8913, "SIOCGIFFLAGS", Ifreq),
+    (0x8914, "SIOCSIFFLAGS", Ifreq),
+    (0x8915, "SIOCGIFADDR", Ifreq),
+    (0x8916, "SIOCSIFADDR", Ifreq),
+    (0x8917, "SIOCGIFDSTADDR", Ifreq),
+    (0x8918, "SIOCSIFDSTADDR", Ifreq),
+    (0x8919, "SIOCGIFBRDADDR", Ifreq),
+    (0x891a, "SIOCSIFBRDADDR", Ifreq),
+    (0x891b, "SIOCGIFNETMASK", Ifreq),
+    (0x891c, "SIOCSIFNETMASK", Ifreq),
+    (0x891d, "SIOCGIFMETRIC", Ifreq),
+    (0x8921, "SIOCGIFMTU", Ifreq),
+    (0x8922, "SIOCSIFMTU", Ifreq),
+    (0x8923, "SIOCSIFNAME", Ifreq),
+    (0x8924, "SIOCSIFHWADDR", Ifreq),
+    (0x8927, "SIOCGIFHWADDR", Ifreq),
+    (0x8931, "SIOCADDMULTI", Ifreq),
+    (0x8932, "SIOCDELMULTI", Ifreq),
+    (0x8933, "SIOCGIFINDEX", Ifreq),
+    (0x8942, "SIOCGIFTXQLEN", Ifreq),
+    (0x8943, "SIOCSIFTXQLEN", Ifreq),
+    (0x8970, "SIOCGIFMAP", Ifmap),
     (0x894c, "SIOCGSKNS", Int),
     (0x8b01, "SIOCGIWNAME", Bytes(32)),
     (0x89a0, "SIOCBRADDBR", Bytes(16)),
     (0x89a1, "SIOCBRDELBR", Bytes(16)),
-    (0x89a2, "SIOCBRADDIF", Bytes(40)),
-    (0x89a3, "SIOCBRDELIF", Bytes(40)),
+    (0x89a2, "SIOCBRADDIF", Ifreq),
+    (0x89a3, "SIOCBRDELIF", Ifreq),
     // TUN and TAP
     (0x4004_54c8, "TUNSETNOCSUM", Int),
-    (0x4004_54ca, "TUNSETIFF", Bytes(40)),
+    (0x4004_54ca, "TUNSETIFF", Ifreq),
     (0x4004_54cb, "TUNSETPERSIST", Int),
     (0x4004_54cc, "TUNSETOWNER", Int),
     (0x4004_54ce, "TUNSETGROUP", Int),
     (0x8004_54cf, "TUNGETFEATURES", Out(4)),
     (0x4004_54d0, "TUNSETOFFLOAD", Int),
-    (0x8004_54d2, "TUNGETIFF", Bytes(40)),
+    (0x8004_54d2, "TUNGETIFF", Ifreq),
     (0x4004_54d8, "TUNSETVNETHDRSZ", In(4)),
     // Random numbers, clocks
     (0x8004_5200, "RNDGETENTCNT", Out(4)),
@@ -249,6 +262,38 @@ const ROWS: &[(u32, &str, Arg)] = &[
 
 record! {
     struct Ifconf { len: I32, buf: Ptr }
+    struct IfreqMap {
+        name: [U8; 16],
+        start: ULong,
+        end: ULong,
+        base: U16,
+        irq: U8,
+        dma: U8,
+        port: U8,
+    }
+    struct HdGeometry { heads: U8, sectors: U8, cylinders: U16, start: ULong }
+}
+
+/// Bytes of `struct ifreq` on the host, and on a guest of this word.
+const IFREQ: usize = 40;
+fn ifreq_bytes(m: DataModel) -> usize {
+    if m.word == 8 { IFREQ } else { 32 }
+}
+
+/// Requests whose number holds the size of a `long`, though their argument is an `int` or 64 bits.
+const SIZED_BY_WORD: [u32; 7] = [
+    0x8008_6601, // FS_IOC_GETFLAGS
+    0x4008_6602, // FS_IOC_SETFLAGS
+    0x8008_7601, // FS_IOC_GETVERSION
+    0x4008_7602, // FS_IOC_SETVERSION
+    0x8008_1270, // BLKBSZGET
+    0x4008_1271, // BLKBSZSET
+    0x8008_1272, // BLKGETSIZE64
+];
+/// The host's number of a request.
+fn host_request(request: u32, m: DataModel) -> u32 {
+    let wide = request ^ 0x000c_0000;
+    if m.word == 4 && SIZED_BY_WORD.contains(&wide) { wide } else { request }
 }
 
 fn row(request: u32) -> Option<&'static (u32, &'static str, Arg)> {
@@ -260,7 +305,8 @@ pub fn request_name(request: u32) -> Option<&'static str> {
 }
 
 pub fn sys_ioctl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let (fd, request, arg) = (a[0], a[1] as u32, a[2]);
+    let m = cx.model;
+    let (fd, request, arg) = (a[0], host_request(a[1] as u32, m), a[2]);
     if cx.process.is_own_fd(fd as i32) {
         return Err(EBADF);
     }
@@ -272,7 +318,6 @@ pub fn sys_ioctl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         sys!(SYS_fcntl, fd, libc::F_GETFD)?;
         return Err(Errno(libc::ENOTTY));
     };
-    let m = cx.process.abi.model();
     match kind {
         Int => sleep!(cx, SYS_ioctl, fd, request, arg),
         In(len) | Out(len) | InOut(len) if m.big_endian != DataModel::HOST.big_endian => {
@@ -291,20 +336,53 @@ pub fn sys_ioctl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
             sleep!(cx, SYS_ioctl, fd, request, cx.mem_out(arg, len as u64))
         }
         Ifconf => ifconf(cx, fd, request, arg),
+        Wide(_) if m.word != DataModel::HOST.word => Err(Errno(libc::ENOTTY)),
+        Wide(len) => sleep!(cx, SYS_ioctl, fd, request, cx.mem_out(arg, len as u64)),
+        Ifreq if ifreq_bytes(m) == IFREQ => {
+            sleep!(cx, SYS_ioctl, fd, request, cx.mem_out(arg, IFREQ as u64))
+        }
+        Ifreq => {
+            let len = ifreq_bytes(m);
+            let mut host = [0u8; IFREQ];
+            host[..len].copy_from_slice(&cx.get_bytes(arg, len)?);
+            let result = sleep!(cx, SYS_ioctl, fd, request, &mut host)?;
+            cx.put_bytes(arg, &host[..len])?;
+            Ok(result)
+        }
+        Ifmap => converted::<IfreqMap>(cx, fd, request, arg),
+        Geometry => converted::<HdGeometry>(cx, fd, request, arg),
+        Timeval => converted::<time::Timeval>(cx, fd, request, arg),
+        Timespec => converted::<time::Timespec>(cx, fd, request, arg),
+        OutWord => converted::<ULong>(cx, fd, request, arg),
     }
+}
+
+/// A structure that the kernel reads and writes in the host's layout.
+fn converted<F: Field>(cx: &mut Cx<'_>, fd: u64, request: u32, arg: u64) -> SysResult {
+    let mut host = [0u8; 64];
+    F::put(&mut host, cx.get::<F>(arg)?, DataModel::HOST);
+    let result = sleep!(cx, SYS_ioctl, fd, request, &mut host)?;
+    cx.put::<F>(arg, F::get(&host, DataModel::HOST))?;
+    Ok(result)
 }
 
 /// `SIOCGIFCONF`: the structure points to the room for the answer.
 fn ifconf(cx: &mut Cx<'_>, fd: u64, request: u32, arg: u64) -> SysResult {
     let guest = cx.get::<Ifconf>(arg)?;
-    let room = guest.len.max(0) as u64;
+    let one = ifreq_bytes(cx.model);
+    let room = guest.len.max(0) as usize / one;
+    // Without a buffer the kernel tells how much it needs.
+    let mut list = vec![0u8; if guest.buf == 0 { 0 } else { room * IFREQ }];
+    let at = if guest.buf == 0 { 0 } else { list.as_mut_ptr() as u64 };
     let mut host = [0u8; 16];
-    let at = cx.mem_out(guest.buf, room);
-    I32::put(&mut host, guest.len, DataModel::HOST);
-    Ptr::put(&mut host[8..], at.0 as u64, DataModel::HOST);
+    I32::put(&mut host, list.len() as i32, DataModel::HOST);
+    Ptr::put(&mut host[8..], at, DataModel::HOST);
     let result = sys!(SYS_ioctl, fd, request, &mut host)?;
-    let len = I32::get(&host, DataModel::HOST);
-    cx.put::<Ifconf>(arg, Ifconf { len, ..guest })?;
+    let count = I32::get(&host, DataModel::HOST).max(0) as usize / IFREQ;
+    for (i, item) in list.chunks_exact(IFREQ).take(count).enumerate() {
+        cx.put_bytes(guest.buf.wrapping_add((i * one) as u64), &item[..one])?;
+    }
+    cx.put::<Ifconf>(arg, Ifconf { len: (count * one) as i32, ..guest })?;
     Ok(result)
 }
 
@@ -319,6 +397,9 @@ mod tests {
             assert!(seen.insert(request), "{name}");
         }
         assert_eq!(Ifconf::size(DataModel::LP64), 16);
+        assert_eq!((ifreq_bytes(DataModel::LP64), ifreq_bytes(DataModel::I386)), (40, 32));
+        assert_eq!(host_request(0x8004_6601, DataModel::I386), 0x8008_6601);
+        assert_eq!(host_request(0x8004_6601, DataModel::LP64), 0x8004_6601);
         assert_eq!(request_name(libc::TCGETS as u32), Some("TCGETS"));
         assert_eq!(request_name(libc::FIONREAD as u32), Some("FIONREAD"));
         assert_eq!(request_name(libc::TUNGETIFF as u32), Some("TUNGETIFF"));

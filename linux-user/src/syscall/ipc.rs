@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::time::timeout;
 use super::{Cx, EINVAL, SysResult, no_restart};
-use crate::abi::record::{DataModel, I16, I32, Long, U16, U32, ULong};
+use crate::abi::record::{DataModel, Field, I16, I32, IpcTime, Long, U16, U32, ULong};
 use crate::host::Zeroed;
 use crate::{record, sleep, sys};
 use tulk_base::GuestVa;
@@ -26,9 +26,9 @@ record! {
     struct ShmidDs {
         perm: Perm,
         segsz: ULong,
-        atime: Long,
-        dtime: Long,
-        ctime: Long,
+        atime: IpcTime,
+        dtime: IpcTime,
+        ctime: IpcTime,
         cpid: I32,
         lpid: I32,
         nattch: ULong,
@@ -36,9 +36,9 @@ record! {
     }
     struct MsqidDs {
         perm: Perm,
-        stime: Long,
-        rtime: Long,
-        ctime: Long,
+        stime: IpcTime,
+        rtime: IpcTime,
+        ctime: IpcTime,
         cbytes: ULong,
         qnum: ULong,
         qbytes: ULong,
@@ -47,6 +47,19 @@ record! {
         _unused: [ULong; 2],
     }
     struct SemidDs { perm: Perm, otime: Long, ctime: Long, nsems: ULong, _unused: [ULong; 2] }
+    /// With a word behind each time; on 32-bit guests that is its upper half.
+    struct PaddedSemidDs {
+        perm: Perm,
+        otime: Long,
+        _otime_high: ULong,
+        ctime: Long,
+        _ctime_high: ULong,
+        nsems: ULong,
+        _unused: [ULong; 2],
+    }
+    /// `struct shminfo64`, and `struct shm_info` behind its first number.
+    struct ShmLimits { words: [ULong; 9] }
+    struct ShmUse { used: I32, words: [ULong; 5] }
     struct Sembuf { num: U16, op: I16, flags: I16 }
     struct MqAttr { flags: Long, maxmsg: Long, msgsize: Long, curmsgs: Long, _unused: [Long; 4] }
 }
@@ -104,11 +117,20 @@ pub fn sys_shmctl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
             perm_to_host(&set.perm, &mut host.shm_perm);
             sys!(SYS_shmctl, a[0], command, &mut host)
         }
-        // IPC_INFO and SHM_INFO fill in words and integers.
-        3 | 14 => sys!(SYS_shmctl, a[0], command, cx.mem_out(a[2], 128)),
+        // IPC_INFO and SHM_INFO.
+        3 => info::<ShmLimits>(cx, a, command),
+        14 => info::<ShmUse>(cx, a, command),
         IPC_RMID | 11 | 12 => sys!(SYS_shmctl, a[0], command, 0),
         _ => Err(EINVAL),
     }
+}
+
+/// A `shmctl` that fills in a structure.
+fn info<F: Field>(cx: &mut Cx<'_>, a: &Args, command: i32) -> SysResult {
+    let mut host = [0u8; 128];
+    let result = sys!(SYS_shmctl, a[0], command, &mut host)?;
+    cx.put::<F>(a[2], F::get(&host, DataModel::HOST))?;
+    Ok(result)
 }
 
 pub fn sys_msgctl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
@@ -150,20 +172,24 @@ pub fn sys_semctl(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let mut host = libc::semid_ds::zeroed();
     if SEM_STATS.contains(&command) {
         let result = sys!(SYS_semctl, a[0], a[1], command, &mut host)?;
-        let out = SemidDs {
-            perm: perm_of_host(&host.sem_perm),
-            otime: host.sem_otime,
-            ctime: host.sem_ctime,
-            nsems: host.sem_nsems,
-            _unused: [0; 2],
-        };
-        cx.put::<SemidDs>(a[3], out)?;
+        let perm = perm_of_host(&host.sem_perm);
+        let (otime, ctime, nsems) = (host.sem_otime, host.sem_ctime, host.sem_nsems);
+        let _unused = [0; 2];
+        if cx.abi.padded_semid_ds() {
+            let high = |time: i64| if cx.model.word == 4 { (time >> 32) as u64 } else { 0 };
+            let (_otime_high, _ctime_high) = (high(otime), high(ctime));
+            let out =
+                PaddedSemidDs { perm, otime, _otime_high, ctime, _ctime_high, nsems, _unused };
+            cx.put::<PaddedSemidDs>(a[3], out)?;
+        } else {
+            cx.put::<SemidDs>(a[3], SemidDs { perm, otime, ctime, nsems, _unused })?;
+        }
         return Ok(result);
     }
     match command {
         IPC_SET => {
-            let set = cx.get::<SemidDs>(a[3])?;
-            perm_to_host(&set.perm, &mut host.sem_perm);
+            // The permissions come first in every form.
+            perm_to_host(&cx.get::<Perm>(a[3])?, &mut host.sem_perm);
             sys!(SYS_semctl, a[0], a[1], command, &mut host)
         }
         // GETALL, SETALL: 16-bit numbers, as many as the set has.
@@ -206,7 +232,7 @@ fn semop(cx: &mut Cx<'_>, a: &Args, time: Option<libc::timespec>) -> SysResult {
 
 /// Messages are a `long` and bytes. Guests with the host's data model need no copy.
 pub fn sys_msgsnd(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let m = cx.process.abi.model();
+    let m = cx.model;
     if m == DataModel::HOST {
         return sleep!(cx, SYS_msgsnd, a[0], cx.mem(a[1]), a[2], a[3]).map_err(no_restart);
     }
@@ -216,7 +242,7 @@ pub fn sys_msgsnd(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     sleep!(cx, SYS_msgsnd, a[0], &buf[..], a[2], a[3]).map_err(no_restart)
 }
 pub fn sys_msgrcv(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let m = cx.process.abi.model();
+    let m = cx.model;
     if m == DataModel::HOST {
         let out = cx.mem_out(a[1], a[2].saturating_add(8));
         return sleep!(cx, SYS_msgrcv, a[0], out, a[2], a[3], a[4]).map_err(no_restart);
@@ -281,14 +307,14 @@ pub fn sys_shmdt(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 fn mq_attr(cx: &Cx<'_>, va: u64) -> Result<Option<libc::mq_attr>, Errno> {
     Ok(cx.get_opt::<MqAttr>(va)?.map(|a| {
         let mut host = libc::mq_attr::zeroed();
-        host.mq_flags = cx.process.abi.open_flags_to_host(a.flags as u32) as i64;
+        host.mq_flags = cx.abi.open_flags_to_host(a.flags as u32) as i64;
         (host.mq_maxmsg, host.mq_msgsize) = (a.maxmsg, a.msgsize);
         host
     }))
 }
 pub fn sys_mq_open(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let attr = mq_attr(cx, a[3])?;
-    let flags = cx.process.abi.open_flags_to_host(a[1] as u32);
+    let flags = cx.abi.open_flags_to_host(a[1] as u32);
     sys!(SYS_mq_open, cx.mem(a[0]), flags, a[2], attr.as_ref())
 }
 pub fn sys_mq_timedsend(cx: &mut Cx<'_>, a: &Args) -> SysResult {
@@ -308,7 +334,7 @@ pub fn sys_mq_getsetattr(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let mut old = libc::mq_attr::zeroed();
     sys!(SYS_mq_getsetattr, a[0], new.as_ref(), &mut old)?;
     let out = MqAttr {
-        flags: cx.process.abi.open_flags_to_guest(old.mq_flags as i32) as i64,
+        flags: cx.abi.open_flags_to_guest(old.mq_flags as i32) as i64,
         maxmsg: old.mq_maxmsg,
         msgsize: old.mq_msgsize,
         curmsgs: old.mq_curmsgs,
@@ -321,11 +347,14 @@ pub fn sys_mq_getsetattr(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::record::Field;
 
     #[test]
     fn layouts() {
+        let m = DataModel::I386;
+        assert_eq!((Perm::size(m), ShmidDs::size(m)), (36, 84));
+        assert_eq!((MsqidDs::size(m), PaddedSemidDs::size(m)), (88, 64));
         let m = DataModel::LP64;
+        assert_eq!(PaddedSemidDs::size(m), size_of::<libc::semid_ds>());
         assert_eq!(Perm::size(m), 48);
         assert_eq!(ShmidDs::size(m), 112);
         assert_eq!(MsqidDs::size(m), 120);

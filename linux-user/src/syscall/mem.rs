@@ -5,21 +5,33 @@ use super::args::Args;
 use super::file::{Iovec, iovecs};
 use super::{Cx, EINVAL, ENOMEM, Errno, SysResult};
 use crate::abi::to_host;
+use crate::process::Process;
 use crate::sys;
+use std::sync::atomic::Ordering;
 use tulk_base::GuestVa;
 use tulk_softmmu::MapRequest;
+use tulk_softmmu::intervals::{EXEC, READ};
 use tulk_softmmu::user::PAGE;
 
 /// `PROT_GROWSDOWN` and `PROT_GROWSUP` of mprotect: the guest's stack does not grow by mapping.
 const PROT_GROWS: u32 = 0x0300_0000;
 
 fn protection(cx: &Cx<'_>, prot: u64) -> Result<u32, Errno> {
-    let prot = prot as u32 & !(PROT_GROWS | cx.process.abi.extra_prot());
-    if prot & !7 != 0 { Err(EINVAL) } else { Ok(prot) }
+    let prot = prot as u32 & !(PROT_GROWS | cx.abi.extra_prot());
+    if prot & !7 != 0 { Err(EINVAL) } else { Ok(executable(cx, prot)) }
+}
+/// Readable memory of old programs is executable.
+fn executable(cx: &Cx<'_>, prot: u32) -> u32 {
+    let more = prot & READ != 0 && cx.process.read_is_exec.load(Ordering::Relaxed);
+    if more { prot | EXEC } else { prot }
 }
 
+/// `vm.mmap_min_addr`, below which only the privileged map anything. Where guest addresses are not the host's the
+/// kernel does not check it.
+const LOWEST: u64 = 0x1_0000;
+
 pub fn sys_mmap(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let flags = to_host(cx.process.abi.map_flags(), a[3] as u32) as i32;
+    let flags = to_host(cx.abi.map_flags(), a[3] as u32) as i32;
     let anonymous = flags & libc::MAP_ANONYMOUS != 0;
     if flags & libc::MAP_TYPE == 0 {
         if !anonymous {
@@ -28,10 +40,20 @@ pub fn sys_mmap(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         }
         return Err(EINVAL);
     }
+    let fixed = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
+    let mut hint = a[0];
+    if cx.process.space.is_window() && hint < LOWEST {
+        if fixed && sys!(SYS_geteuid)? != 0 {
+            return Err(super::EPERM);
+        }
+        if !fixed && hint != 0 {
+            hint = LOWEST;
+        }
+    }
     let req = MapRequest {
-        hint: GuestVa(a[0]),
+        hint: GuestVa(hint),
         len: a[1],
-        prot: a[2] as u32 & 7,
+        prot: executable(cx, a[2] as u32 & 7),
         flags,
         fd: if anonymous { -1 } else { a[4] as i32 },
         offset: if anonymous { 0 } else { a[5] },
@@ -154,7 +176,25 @@ pub fn sys_madvise(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     if discards {
         cx.process.space.discard_code(GuestVa(a[0]), a[1]);
     }
+    if advice == libc::MADV_DONTFORK && result.is_ok() {
+        let start = cx.process.space.untag(GuestVa(a[0]));
+        cx.process.not_forked.lock().insert((start.0, a[1].next_multiple_of(PAGE)));
+    }
     result
+}
+
+/// In a forked child: the kernel has left out what was advised so, and the map must know.
+pub fn forget_not_forked(process: &Process) {
+    let ranges = std::mem::take(&mut *process.not_forked.lock());
+    for (start, len) in ranges {
+        for va in (start..start + len).step_by(PAGE as usize).map(GuestVa) {
+            let mut there = [0u8; 1];
+            let host = process.space.host_ptr(va);
+            if sys!(SYS_mincore, host, PAGE, &mut there) == Err(ENOMEM) {
+                let _ = process.space.unmap(va, PAGE);
+            }
+        }
+    }
 }
 pub fn sys_msync(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     for_mapped(cx, a[0], a[1], |host, len| sys!(SYS_msync, host, len, a[2]))

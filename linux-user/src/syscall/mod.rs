@@ -12,11 +12,14 @@ pub mod exec;
 pub mod fcntl;
 pub mod file;
 pub mod futex;
+pub mod id16;
 pub mod info;
 pub mod ioctl;
 pub mod ipc;
+pub mod legacy;
 pub mod mem;
 pub mod msg;
+pub mod multiplex;
 pub mod open;
 pub mod poll;
 pub mod prctl;
@@ -28,11 +31,14 @@ pub mod sockopt;
 pub mod stat;
 pub mod time;
 pub mod wait;
+pub mod x86;
 pub mod xattr;
 
-use crate::abi::record::Field;
+use crate::abi::GuestAbi;
+use crate::abi::record::{DataModel, Field};
 use crate::host::{self, Mem, SysArg};
 use crate::process::Process;
+use crate::signals::Interrupted;
 use crate::strace;
 use crate::thread_state::Thread;
 use args::{Arg, Args};
@@ -63,6 +69,8 @@ pub struct Row {
     pub number: u32,
     pub name: &'static str,
     pub handler: Handler,
+    /// A call of a 32-bit guest whose `timespec`s are 64 bits wide.
+    pub time64: bool,
     pub args: &'static [Arg],
 }
 
@@ -88,11 +96,8 @@ pub enum Outcome {
     /// The registers are set, guest code goes on.
     Continue,
     /// Interrupted before it did anything: no register is changed, the pc is behind the instruction. The signal
-    /// side decides between a restart and EINTR; `always_eintr` when a handler ends the call even under
-    /// `SA_RESTART`.
-    Restart {
-        always_eintr: bool,
-    },
+    /// side decides between a restart and EINTR.
+    Restart(Interrupted),
     ExitThread(i32),
     ExitGroup(i32),
     /// [`Thread::vfork`] says what to do.
@@ -104,6 +109,10 @@ pub struct Cx<'a> {
     pub process: &'a Arc<Process>,
     pub thread: &'a mut Thread,
     pub state: &'a mut CpuState,
+    /// The interface that the call belongs to; a process may use more than one.
+    pub abi: &'static dyn GuestAbi,
+    /// Layout of the call's structures.
+    pub model: DataModel,
     pub flow: Flow,
 }
 
@@ -112,29 +121,29 @@ pub const EINVAL: Errno = Errno(libc::EINVAL);
 pub const ENOSYS: Errno = Errno(libc::ENOSYS);
 pub const EBADF: Errno = Errno(libc::EBADF);
 pub const ENOMEM: Errno = Errno(libc::ENOMEM);
+pub const EINTR: Errno = Errno(libc::EINTR);
 pub const EPERM: Errno = Errno(libc::EPERM);
 
 /// Longest path with its NUL.
 const PATH_MAX: usize = 4096;
 
 /// Serves the system call that the guest's registers describe.
-pub fn dispatch(process: &Arc<Process>, thread: &mut Thread, state: &mut CpuState) -> Outcome {
-    let abi = process.abi;
+pub fn dispatch(
+    process: &Arc<Process>,
+    thread: &mut Thread,
+    state: &mut CpuState,
+    abi: &'static dyn GuestAbi,
+) -> Outcome {
     let (number, raw) = abi.syscall(state);
     let row = u32::try_from(number).ok().and_then(|n| abi.row(n));
-    let kinds = row.map_or(&[][..], |r| r.args);
-    let args = args::gather(&raw, kinds, abi.model(), abi.aligned_pairs());
-    let mut cx = Cx { process, thread, state, flow: Flow::Return };
+    let mut cx = Cx::new(process, thread, state);
+    (cx.abi, cx.model) = (abi, abi.model());
+    let args = cx.gather(row, &raw);
     let trace = process.options.strace.then(|| strace::entry(&cx, row, number, &args));
-    let result = match row.map_or(Handler::Missing, |r| r.handler) {
-        Handler::Call(f) => f(&mut cx, &args),
-        Handler::Pass(nr) => cx.pass(kinds, &args).and_then(|w| host::call(nr, &w)),
-        Handler::Block(nr) => cx
-            .pass(kinds, &args)
-            .and_then(|w| host::call_interruptible(nr, &w, &cx.thread.interrupt)),
-        Handler::Declined => Err(ENOSYS),
-        Handler::Missing => {
-            process.unimplemented(number, row.map(|r| r.name));
+    let result = match row {
+        Some(row) => cx.serve(row, &args),
+        None => {
+            process.unimplemented(number, None);
             Err(ENOSYS)
         }
     };
@@ -146,12 +155,49 @@ pub fn dispatch(process: &Arc<Process>, thread: &mut Thread, state: &mut CpuStat
         (Flow::ExitGroup(code), _) => Outcome::ExitGroup(code),
         (Flow::Registers, Ok(_)) => Outcome::Continue,
         (Flow::Vfork, Ok(_)) => Outcome::Vfork,
-        (_, Err(host::ERESTARTSYS)) => Outcome::Restart { always_eintr: false },
-        (_, Err(host::ERESTARTNOHAND)) => Outcome::Restart { always_eintr: true },
+        (_, Err(host::ERESTARTSYS)) => Outcome::Restart(Interrupted::ByAction),
+        (_, Err(host::ERESTARTNOHAND)) => Outcome::Restart(Interrupted::Ends),
+        (_, Err(host::ERESTARTNOINTR)) => Outcome::Restart(Interrupted::Restarts),
         (_, result) => {
             let result = result.map_err(|e| Errno(abi.errno(e.0)));
             abi.set_result(cx.state, result);
             Outcome::Continue
+        }
+    }
+}
+
+impl<'a> Cx<'a> {
+    pub fn new(
+        process: &'a Arc<Process>,
+        thread: &'a mut Thread,
+        state: &'a mut CpuState,
+    ) -> Cx<'a> {
+        let abi = process.abi;
+        Cx { process, thread, state, abi, model: abi.model(), flow: Flow::Return }
+    }
+
+    /// Argument registers as the row's arguments.
+    pub fn gather(&mut self, row: Option<&Row>, raw: &[u64; 7]) -> Args {
+        if row.is_some_and(|r| r.time64) {
+            self.model = self.model.with_time64();
+        }
+        let kinds = row.map_or(&[][..], |r| r.args);
+        args::gather(raw, kinds, self.model, self.abi.aligned_pairs())
+    }
+
+    /// Makes the call of a row.
+    pub fn serve(&mut self, row: &Row, args: &Args) -> SysResult {
+        match row.handler {
+            Handler::Call(f) => f(self, args),
+            Handler::Pass(nr) => self.pass(row.args, args).and_then(|w| host::call(nr, &w)),
+            Handler::Block(nr) => self
+                .pass(row.args, args)
+                .and_then(|w| host::call_interruptible(nr, &w, &self.thread.interrupt)),
+            Handler::Declined => Err(ENOSYS),
+            Handler::Missing => {
+                self.process.unimplemented(row.number as u64, Some(row.name));
+                Err(ENOSYS)
+            }
         }
     }
 }
@@ -169,7 +215,7 @@ impl Cx<'_> {
                 // Nothing says how much the kernel writes; every such structure is small.
                 Some(Arg::Ptr) => self.mem_out(args[i], 1024).word(),
                 Some(k) if k.is_pointer() => self.mem(args[i]).word(),
-                Some(Arg::Open) => self.process.abi.open_flags_to_host(args[i] as u32) as u64,
+                Some(Arg::Open) => self.abi.open_flags_to_host(args[i] as u32) as u64,
                 Some(_) => args[i],
                 None => 0,
             };
@@ -192,7 +238,10 @@ impl Cx<'_> {
 
     /// Reads a structure from guest memory.
     pub fn get<F: Field>(&self, va: u64) -> Result<F::Host, Errno> {
-        let m = self.process.abi.model();
+        self.get_as::<F>(va, self.model)
+    }
+    /// The same in a layout of its own.
+    pub fn get_as<F: Field>(&self, va: u64, m: DataModel) -> Result<F::Host, Errno> {
         let mut small = [0u8; 256];
         let mut large = Vec::new();
         let size = F::size(m);
@@ -211,7 +260,10 @@ impl Cx<'_> {
     }
     /// Writes a structure to guest memory.
     pub fn put<F: Field>(&self, va: u64, value: F::Host) -> Result<(), Errno> {
-        let m = self.process.abi.model();
+        self.put_as::<F>(va, value, self.model)
+    }
+    /// The same in a layout of its own.
+    pub fn put_as<F: Field>(&self, va: u64, value: F::Host, m: DataModel) -> Result<(), Errno> {
         let size = F::size(m);
         let mut small = [0u8; 256];
         if size <= small.len() {
@@ -228,18 +280,18 @@ impl Cx<'_> {
     }
     /// Address of element `index` of an array.
     pub fn element<F: Field>(&self, va: u64, index: usize) -> u64 {
-        va.wrapping_add((index * F::size(self.process.abi.model())) as u64)
+        va.wrapping_add((index * F::size(self.model)) as u64)
     }
     /// Reads `count` elements.
     pub fn get_array<F: Field>(&self, va: u64, count: usize) -> Result<Vec<F::Host>, Errno> {
-        let m = self.process.abi.model();
+        let m = self.model;
         let size = F::size(m);
         let bytes = self.get_bytes(va, count.checked_mul(size).ok_or(EINVAL)?)?;
         Ok(bytes.chunks_exact(size).map(|b| F::get(b, m)).collect())
     }
     /// Writes elements.
     pub fn put_array<F: Field>(&self, va: u64, values: &[F::Host]) -> Result<(), Errno> {
-        let m = self.process.abi.model();
+        let m = self.model;
         let size = F::size(m);
         let mut bytes = vec![0; values.len() * size];
         for (b, v) in bytes.chunks_exact_mut(size).zip(values) {

@@ -7,11 +7,11 @@
 use super::args::Args;
 use super::file::iovecs;
 use super::sock::{ADDR_MAX, addr_in, addr_to_guest};
-use super::time::timeout;
+use super::time::{Timespec, Timeval, timeout};
 use super::{Cx, EINVAL, Errno, SysResult};
 use crate::abi::record::{DataModel, Field, I32, Ptr, U32, ULong};
 use crate::host::{self, Zeroed};
-use crate::{record, sleep};
+use crate::{record, sleep, sys};
 
 record! {
     /// `struct msghdr`.
@@ -49,9 +49,18 @@ fn convert_control(bytes: &[u8], from: DataModel, to: DataModel) -> Vec<u8> {
         }
         let start = out.len();
         out.resize(start + head_out, 0);
-        let new = Cmsghdr { len: (len - head_in + head_out) as u64, ..head };
+        let data = &rest[head_in..len];
+        match (head.level, head.kind) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMP) if data.len() >= Timeval::size(from) => {
+                convert_data::<Timeval>(data, &mut out, from, to);
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if data.len() >= Timespec::size(from) => {
+                convert_data::<Timespec>(data, &mut out, from, to);
+            }
+            _ => out.extend_from_slice(data),
+        }
+        let new = Cmsghdr { len: (out.len() - start) as u64, ..head };
         Cmsghdr::put(&mut out[start..], new, to);
-        out.extend_from_slice(&rest[head_in..len]);
         if swap && head.level == libc::SOL_SOCKET {
             // Descriptors and credentials.
             for word in out[start + head_out..].chunks_exact_mut(4) {
@@ -62,6 +71,44 @@ fn convert_control(bytes: &[u8], from: DataModel, to: DataModel) -> Vec<u8> {
         rest = rest.get(len.next_multiple_of(from.word)..).unwrap_or(&[]);
     }
     out
+}
+
+/// Cuts control messages to the guest's room as the kernel does it; true when something was lost. Descriptors for which
+/// there is no room must not stay open.
+fn fit(control: &mut Vec<u8>, room: usize, m: DataModel) -> bool {
+    let head = Cmsghdr::size(m);
+    let (mut at, mut size) = (0, control.len().min(room));
+    let mut lost = false;
+    while at + head <= control.len() {
+        let message = Cmsghdr::get(&control[at..], m);
+        let end = (at + message.len as usize).min(control.len());
+        if end > room {
+            lost = true;
+            let files = (message.level, message.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+            let kept = room.saturating_sub(at + head);
+            let kept = if files { kept & !3 } else { kept };
+            if files {
+                for fd in control[at + head + kept..end].chunks_exact(4) {
+                    let _ = sys!(SYS_close, I32::get(fd, m));
+                }
+            }
+            size = size.min(if kept == 0 { at } else { at + head + kept });
+            if kept != 0 {
+                let cut = Cmsghdr { len: (head + kept) as u64, ..message };
+                Cmsghdr::put(&mut control[at..], cut, m);
+            }
+        }
+        at += (message.len as usize).max(head).next_multiple_of(m.word);
+    }
+    control.truncate(size);
+    lost
+}
+
+/// Appends a structure in another data model.
+fn convert_data<F: Field>(data: &[u8], out: &mut Vec<u8>, from: DataModel, to: DataModel) {
+    let start = out.len();
+    out.resize(start + F::size(to), 0);
+    F::put(&mut out[start..], F::get(data, from), to);
 }
 
 /// Host-side buffers of one message; they must not move while `header` is used.
@@ -99,7 +146,7 @@ fn to_words(bytes: &[u8]) -> Vec<u64> {
 }
 
 fn send(cx: &mut Cx<'_>, fd: u64, va: u64, flags: u64) -> SysResult {
-    let m = cx.process.abi.model();
+    let m = cx.model;
     let h = cx.get::<Msghdr>(va)?;
     if h.controllen > CONTROL_MAX {
         return Err(Errno(libc::ENOBUFS));
@@ -119,7 +166,7 @@ fn send(cx: &mut Cx<'_>, fd: u64, va: u64, flags: u64) -> SysResult {
 }
 
 fn receive(cx: &mut Cx<'_>, fd: u64, va: u64, flags: u64) -> SysResult {
-    let m = cx.process.abi.model();
+    let m = cx.model;
     let mut h = cx.get::<Msghdr>(va)?;
     if h.iovlen > 1024 {
         return Err(Errno(libc::EMSGSIZE));
@@ -150,8 +197,7 @@ fn receive(cx: &mut Cx<'_>, fd: u64, va: u64, flags: u64) -> SysResult {
     let got: Vec<u8> = buffers.control.iter().flat_map(|w| w.to_ne_bytes()).collect();
     let mut control =
         convert_control(&got[..header.msg_controllen.min(got.len())], DataModel::HOST, m);
-    if control.len() > room {
-        control.truncate(room);
+    if fit(&mut control, room, m) {
         h.flags |= libc::MSG_CTRUNC as u32;
     }
     if h.control != 0 {
@@ -178,7 +224,7 @@ fn each(
     a: &Args,
     mut one: impl FnMut(&mut Cx<'_>, u64, u64) -> Result<Option<u64>, Errno>,
 ) -> SysResult {
-    let m = cx.process.abi.model();
+    let m = cx.model;
     let len_at = Mmsghdr::size(m) - m.word.max(4);
     for i in 0..a[2].min(MESSAGES_MAX) {
         let at = cx.element::<Mmsghdr>(a[1], i as usize);
@@ -234,8 +280,35 @@ mod tests {
     }
 
     #[test]
+    fn control_messages_are_cut_to_their_room() {
+        let m = DataModel::I386;
+        let mut all = vec![0; 40];
+        // Three descriptors that are not open, then 4 bytes of something else.
+        let files = Cmsghdr { len: 24, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS };
+        Cmsghdr::put(&mut all, files, m);
+        all[12..24].fill(0x7f);
+        Cmsghdr::put(&mut all[24..], Cmsghdr { len: 16, level: 0, kind: 1 }, m);
+        let fits = |room: usize| {
+            let mut c = all.clone();
+            let lost = fit(&mut c, room, m);
+            let len = if c.is_empty() { 0 } else { Cmsghdr::get(&c, m).len };
+            (lost, c.len(), len)
+        };
+        assert_eq!(fits(64), (false, 40, 24));
+        assert_eq!(fits(40), (false, 40, 24));
+        assert_eq!(fits(38), (true, 38, 24));
+        assert_eq!(fits(30), (true, 24, 24));
+        assert_eq!(fits(23), (true, 20, 20));
+        assert_eq!(fits(14), (true, 0, 0));
+        // The padding behind the last message needs no room.
+        let mut odd = vec![0; 16];
+        Cmsghdr::put(&mut odd, Cmsghdr { len: 13, level: 0, kind: 1 }, m);
+        assert!(!fit(&mut odd, 13, m) && odd.len() == 13);
+    }
+
+    #[test]
     fn control_messages_change_their_model() {
-        let small = DataModel { big_endian: true, word: 4, align64: 8 };
+        let small = DataModel { big_endian: true, word: 4, align64: 8, time: 4 };
         let mut bytes = vec![0; 24];
         let head = Cmsghdr { len: 20, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS };
         Cmsghdr::put(&mut bytes, head, DataModel::LP64);

@@ -64,7 +64,7 @@ fn open(cx: &mut Cx<'_>, dirfd: i32, path: CString, how: &OpenHow, plain: bool) 
 
 pub fn sys_openat(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let path = cx.string(a[1])?;
-    let flags = cx.process.abi.open_flags_to_host(a[2] as u32);
+    let flags = cx.abi.open_flags_to_host(a[2] as u32);
     let how = OpenHow { flags: flags as u32 as u64, mode: a[3] & 0o7777, resolve: 0 };
     open(cx, a[0] as i32, path, &how, true)
 }
@@ -85,7 +85,7 @@ pub fn sys_openat2(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     if high != 0 {
         return Err(EINVAL);
     }
-    let flags = cx.process.abi.open_flags_to_host(how.flags as u32) as u32 as u64;
+    let flags = cx.abi.open_flags_to_host(how.flags as u32) as u32 as u64;
     let path = cx.string(a[1])?;
     let how = OpenHow { flags, mode: how.mode, resolve: how.resolve };
     open(cx, a[0] as i32, path, &how, false)
@@ -95,6 +95,6 @@ pub fn sys_open_by_handle_at(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     if a[1] == 0 {
         return Err(EFAULT);
     }
-    let flags = cx.process.abi.open_flags_to_host(a[2] as u32);
+    let flags = cx.abi.open_flags_to_host(a[2] as u32);
     sys!(SYS_open_by_handle_at, a[0], cx.mem(a[1]), flags)
 }

@@ -1,14 +1,16 @@
 //! Waiting for descriptors: poll, select, epoll.
 //!
 //! A signal mask for the time of the wait goes to the kernel with the call, so that it is installed and the wait begun
-//! in one step; [`crate::thread_state::Thread::wait_mask`] tells the signal side which guest mask held when the wait ended.
+//! in one step.
 
 use super::args::Args;
+use super::signal::UNBLOCKABLE;
 use super::time::{Timespec, timeout};
 use super::{Cx, EBADF, EINVAL, Errno, SysResult, no_restart};
 use crate::abi::record::{DataModel, Field, I16, I32, Ptr, U32, U64, ULong};
 use crate::host::Zeroed;
-use crate::{record, sleep, sys};
+use crate::host::signal::{FAULTS, Set};
+use crate::{host, record, sleep, sys};
 
 record! {
     struct PollFd { fd: I32, events: I16, revents: I16 }
@@ -18,56 +20,76 @@ record! {
     struct MaskArg { mask: Ptr, size: ULong }
 }
 
-/// Signals by which the host reports faults of guest code: never blocked.
-const FAULTS: u64 = 1 << (libc::SIGSEGV - 1)
-    | 1 << (libc::SIGBUS - 1)
-    | 1 << (libc::SIGILL - 1)
-    | 1 << (libc::SIGFPE - 1)
-    | 1 << (libc::SIGTRAP - 1);
-
-/// Reads the guest's signal mask for a wait and notes it; the mask for the host's call.
-fn wait_mask(cx: &mut Cx<'_>, va: u64, size: u64) -> Result<Option<u64>, Errno> {
-    cx.thread.wait_mask = None;
+/// Reads the guest's signal mask for a wait.
+fn wait_mask(cx: &Cx<'_>, va: u64, size: u64) -> Result<Option<Set>, Errno> {
     if va == 0 {
         return Ok(None);
     }
     if size != 8 {
         return Err(EINVAL);
     }
-    let mask = cx.get::<U64>(va)?;
-    cx.thread.wait_mask = Some(mask);
-    Ok(Some(mask & !FAULTS))
+    let mask = cx.get_set(va)? & !UNBLOCKABLE;
+    cx.recheck(mask);
+    Ok(Some(mask))
 }
 
-/// Once the wait has ended by itself no mask is left over.
-fn ended(cx: &mut Cx<'_>, result: SysResult) -> SysResult {
-    let result = result.map_err(no_restart);
-    if !matches!(result, Err(crate::host::ERESTARTNOHAND)) {
-        cx.thread.wait_mask = None;
+/// The mask for the host's call.
+fn host_mask(guest: Option<Set>) -> Option<Set> {
+    guest.map(|mask| mask & !FAULTS)
+}
+
+/// A signal that ended the wait was let through by the wait's mask, which holds until its handler is entered.
+fn ended(cx: &mut Cx<'_>, mask: Option<Set>, result: SysResult) -> SysResult {
+    let interrupted = matches!(result, Err(host::ERESTARTSYS | super::EINTR));
+    if interrupted && host::is_interrupted(&cx.thread.interrupt) {
+        let signals = &mut cx.thread.signals;
+        signals.saved_mask = mask.map(|mask| std::mem::replace(&mut signals.mask, mask));
     }
-    result
+    result.map_err(no_restart)
+}
+
+/// Polls; the result, and what remains of the time.
+pub fn poll(
+    cx: &mut Cx<'_>,
+    va: u64,
+    count: u64,
+    mut time: Option<libc::timespec>,
+    mask: Option<u64>,
+) -> (SysResult, Option<libc::timespec>) {
+    if count > 1 << 20 {
+        return (Err(EINVAL), None);
+    }
+    let guest = match cx.get_array::<PollFd>(va, count as usize) {
+        Ok(guest) => guest,
+        Err(e) => return (Err(e), None),
+    };
+    let host = |p: &PollFd| libc::pollfd { fd: p.fd, events: p.events, revents: 0 };
+    let mut fds: Vec<libc::pollfd> = guest.iter().map(host).collect();
+    let result = sleep!(
+        cx,
+        SYS_ppoll,
+        &mut fds[..],
+        fds.len(),
+        time.as_mut(),
+        host_mask(mask).as_ref(),
+        8usize
+    );
+    let result = ended(cx, mask, result).and_then(|ready| {
+        for (i, fd) in fds.iter().enumerate() {
+            let at = cx.element::<PollFd>(va, i).wrapping_add(6);
+            cx.put::<I16>(at, fd.revents)?;
+        }
+        Ok(ready)
+    });
+    (result, time)
 }
 
 pub fn sys_ppoll(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    if a[1] > 1 << 20 {
-        return Err(EINVAL);
-    }
-    let guest = cx.get_array::<PollFd>(a[0], a[1] as usize)?;
-    let host = |p: &PollFd| libc::pollfd { fd: p.fd, events: p.events, revents: 0 };
-    let mut fds: Vec<libc::pollfd> = guest.iter().map(host).collect();
-    let mut time = timeout(cx, a[2])?;
+    let time = timeout(cx, a[2])?;
     let mask = wait_mask(cx, a[3], a[4])?;
-    let result =
-        sleep!(cx, SYS_ppoll, &mut fds[..], fds.len(), time.as_mut(), mask.as_ref(), 8usize);
-    let result = ended(cx, result);
-    put_rest(cx, a[2], time);
-    let ready = result?;
-    let m = cx.process.abi.model();
-    for (i, fd) in fds.iter().enumerate() {
-        let at = a[0].wrapping_add((i * PollFd::size(m) + 6) as u64);
-        cx.put::<I16>(at, fd.revents)?;
-    }
-    Ok(ready)
+    let (result, rest) = poll(cx, a[0], a[1], time, mask);
+    put_rest(cx, a[2], rest);
+    result
 }
 
 /// The kernel counts the guest's timeout down; a timeout in memory that cannot be written stays.
@@ -79,7 +101,7 @@ fn put_rest(cx: &Cx<'_>, va: u64, rest: Option<libc::timespec>) {
 
 /// A bitmap of guest words as host words, for `bits` bits.
 pub fn bitmap_in(cx: &Cx<'_>, va: u64, bits: usize) -> Result<Vec<u64>, Errno> {
-    let m = cx.process.abi.model();
+    let m = cx.model;
     let mut out = vec![0u64; bits.div_ceil(64)];
     if m == DataModel::HOST {
         let bytes = cx.get_bytes(va, bits.div_ceil(64) * 8)?;
@@ -96,13 +118,28 @@ pub fn bitmap_in(cx: &Cx<'_>, va: u64, bits: usize) -> Result<Vec<u64>, Errno> {
 }
 /// The reverse.
 pub fn bitmap_out(cx: &Cx<'_>, va: u64, bits: usize, map: &[u64]) -> Result<(), Errno> {
-    let per = cx.process.abi.model().word * 8;
+    let per = cx.model.word * 8;
     let words: Vec<u64> =
         (0..bits.div_ceil(per)).map(|i| map[i * per / 64] >> (i * per % 64)).collect();
     cx.put_array::<ULong>(va, &words)
 }
 
-pub fn sys_pselect6(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+/// Selects with the sets of arguments 0 to 3; the result, and what remains of the time.
+pub fn select(
+    cx: &mut Cx<'_>,
+    a: &Args,
+    mut time: Option<libc::timespec>,
+    mask: Option<u64>,
+) -> (SysResult, Option<libc::timespec>) {
+    let result = select_until(cx, a, time.as_mut(), mask);
+    (result, time)
+}
+fn select_until(
+    cx: &mut Cx<'_>,
+    a: &Args,
+    time: Option<&mut libc::timespec>,
+    mask: Option<u64>,
+) -> SysResult {
     let n = a[0] as i32;
     if n < 0 {
         return Err(EINVAL);
@@ -114,17 +151,11 @@ pub fn sys_pselect6(cx: &mut Cx<'_>, a: &Args) -> SysResult {
             *set = Some(bitmap_in(cx, va, n)?);
         }
     }
-    let mut time = timeout(cx, a[4])?;
-    let mask = match cx.get_opt::<MaskArg>(a[5])? {
-        Some(arg) => wait_mask(cx, arg.mask, arg.size)?,
-        None => wait_mask(cx, 0, 0)?,
-    };
-    let mask_arg = [mask.as_ref().map_or(0, |m| m as *const u64 as u64), 8];
+    let host = host_mask(mask);
+    let mask_arg = [host.as_ref().map_or(0, |m| m as *const u64 as u64), 8];
     let [read, write, except] = sets.each_mut().map(|s| s.as_mut().map(|v| &mut v[..]));
-    let result = sleep!(cx, SYS_pselect6, n, read, write, except, time.as_mut(), &mask_arg);
-    let result = ended(cx, result);
-    put_rest(cx, a[4], time);
-    let ready = result?;
+    let result = sleep!(cx, SYS_pselect6, n, read, write, except, time, &mask_arg);
+    let ready = ended(cx, mask, result)?;
     for (set, &va) in sets.iter().zip(&a[1..4]) {
         if let Some(map) = set {
             bitmap_out(cx, va, n, map)?;
@@ -133,12 +164,23 @@ pub fn sys_pselect6(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     Ok(ready)
 }
 
+pub fn sys_pselect6(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    let time = timeout(cx, a[4])?;
+    let mask = match cx.get_opt::<MaskArg>(a[5])? {
+        Some(arg) => wait_mask(cx, arg.mask, arg.size)?,
+        None => wait_mask(cx, 0, 0)?,
+    };
+    let (result, rest) = select(cx, a, time, mask);
+    put_rest(cx, a[4], rest);
+    result
+}
+
 /// Size of the guest's `struct epoll_event`, and where its data is.
 fn epoll_layout(cx: &Cx<'_>) -> (usize, usize) {
-    if cx.process.abi.packed_epoll_event() {
+    if cx.abi.packed_epoll_event() {
         return (12, 4);
     }
-    let size = EpollEvent::size(cx.process.abi.model());
+    let size = EpollEvent::size(cx.model);
     (size, size - 8)
 }
 
@@ -168,9 +210,9 @@ fn epoll_wait(
     }
     // The kernel reports no more than fits; more room than this only saves calls.
     let mut events = vec![libc::epoll_event::zeroed(); (max as usize).min(4096)];
-    let result = wait(cx, &mut events, mask.as_ref());
-    let n = ended(cx, result)? as usize;
-    let m = cx.process.abi.model();
+    let result = wait(cx, &mut events, host_mask(mask).as_ref());
+    let n = ended(cx, mask, result)? as usize;
+    let m = cx.model;
     let (size, data_at) = epoll_layout(cx);
     let mut bytes = vec![0; n * size];
     for (b, e) in bytes.chunks_exact_mut(size).zip(&events) {

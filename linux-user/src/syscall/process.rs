@@ -2,8 +2,12 @@
 
 use super::args::Args;
 use super::{Cx, Flow, SysResult};
+use crate::host::signal::set_mask;
 
 pub fn sys_exit(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    // A signal for the process that this thread has taken would be lost with it.
+    set_mask(!0);
+    cx.pending_first()?;
     cx.flow = Flow::ExitThread(a[0] as i32);
     Ok(0)
 }

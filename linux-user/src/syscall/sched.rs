@@ -26,7 +26,7 @@ const SET_MAX: u64 = 8192;
 
 pub fn sys_sched_setaffinity(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     // The kernel takes odd lengths; whole words hold all that matters.
-    let word = cx.process.abi.model().word as u64;
+    let word = cx.model.word as u64;
     let len = a[1].min(SET_MAX);
     let set = match len.is_multiple_of(word) {
         true => bitmap_in(cx, a[2], len as usize * 8)?,
@@ -41,7 +41,7 @@ pub fn sys_sched_setaffinity(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     sys!(SYS_sched_setaffinity, a[0], set.len() * 8, &set[..])
 }
 pub fn sys_sched_getaffinity(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let word = cx.process.abi.model().word as u64;
+    let word = cx.model.word as u64;
     if !a[1].is_multiple_of(word) {
         return Err(EINVAL);
     }

@@ -4,9 +4,11 @@ use super::args::Args;
 use super::{Cx, EFAULT, EINVAL, EPERM, Errno, Flow, SysResult};
 use crate::abi::record::{I32, Ptr, U32, ULong};
 use crate::host::signal::{FAULTS, SIGINFO_BYTES, Set, bit, set_arg, set_mask};
-use crate::host::{ERESTARTNOHAND, ERESTARTSYS};
-use crate::signals::{self, Action, AltStack, SA_RESTORER, SIGNALS, SS_AUTODISARM, SS_DISABLE};
+use crate::host::{ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS};
+use crate::signals::{self, Action, AltStack, FrameKind, SA_RESTORER, SIGNALS};
+use crate::signals::{SS_AUTODISARM, SS_DISABLE};
 use crate::{record, sleep, sys};
+use std::sync::atomic::Ordering;
 
 record! {
     /// The kernel's `struct sigaction` of the generic interface; the restorer is there on some guests.
@@ -25,7 +27,7 @@ record! {
 }
 
 /// Signals that no mask holds.
-const UNBLOCKABLE: Set = bit(libc::SIGKILL) | bit(libc::SIGSTOP);
+pub const UNBLOCKABLE: Set = bit(libc::SIGKILL) | bit(libc::SIGSTOP);
 
 fn words_to_set(words: [u32; 2]) -> Set {
     words[0] as u64 | (words[1] as u64) << 32
@@ -41,27 +43,33 @@ fn check_size(size: u64) -> Result<(), Errno> {
 impl Cx<'_> {
     /// A guest's `sigset_t`: on 32-bit guests two words, low first, whatever the byte order.
     pub fn get_set(&self, va: u64) -> Result<Set, Errno> {
-        if self.process.abi.model().word == 8 {
+        if self.model.word == 8 {
             return self.get::<crate::abi::record::U64>(va);
         }
         self.get::<[U32; 2]>(va).map(words_to_set)
     }
     pub fn put_set(&self, va: u64, set: Set) -> Result<(), Errno> {
-        if self.process.abi.model().word == 8 {
+        if self.model.word == 8 {
             return self.put::<crate::abi::record::U64>(va, set);
         }
         self.put::<[U32; 2]>(va, set_to_words(set))
     }
     /// A host `siginfo_t` for the guest.
     pub fn put_siginfo(&self, va: u64, info: &[u8; SIGINFO_BYTES]) -> Result<(), Errno> {
-        self.put_bytes(va, &self.process.abi.siginfo_bytes(info))
+        self.put_bytes(va, &self.abi.siginfo_bytes(info))
     }
     /// Signals that came but are not yet delivered must be seen before anything changes the mask.
-    fn pending_first(&self) -> Result<(), Errno> {
-        if self.thread.signals.mailbox.ready() & !(self.thread.signals.mask & FAULTS) != 0 {
-            return Err(ERESTARTSYS);
+    pub fn pending_first(&self) -> Result<(), Errno> {
+        match self.thread.signals.let_through(self.thread.signals.mask) {
+            0 => Ok(()),
+            _ => Err(ERESTARTNOINTR),
         }
-        Ok(())
+    }
+    /// Under a new mask of the guest's a signal that waits here may become deliverable: the thread must see it.
+    pub fn recheck(&self, mask: Set) {
+        if self.thread.signals.let_through(mask) != 0 {
+            self.thread.interrupt.store(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -82,9 +90,9 @@ pub fn sys_rt_sigaction(cx: &mut Cx<'_>, a: &Args) -> SysResult {
             restorer: if new.flags & SA_RESTORER != 0 { new.restorer } else { 0 },
             mask: words_to_set(new.mask) & !UNBLOCKABLE,
         };
-        cx.process.actions.set(signal, action)?
+        cx.thread.actions.set(signal, action)?
     } else {
-        cx.process.actions.get(signal)
+        cx.thread.actions.get(signal)
     };
     let shown = SigAction {
         handler: old.handler,
@@ -110,6 +118,7 @@ pub fn sys_rt_sigprocmask(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         cx.pending_first()?;
         cx.thread.signals.mask = new & !UNBLOCKABLE;
         set_mask(cx.thread.signals.mask);
+        cx.recheck(cx.thread.signals.mask);
     }
     if a[2] != 0 {
         cx.put_set(a[2], old)?;
@@ -118,6 +127,9 @@ pub fn sys_rt_sigprocmask(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 }
 
 pub fn sys_rt_sigpending(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    if a[1] > 8 {
+        return Err(EINVAL);
+    }
     let mut set: Set = 0;
     sys!(SYS_rt_sigpending, &mut set, 8)?;
     set |= cx.thread.signals.mailbox.ready();
@@ -131,6 +143,7 @@ pub fn sys_rt_sigsuspend(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let signals = &mut cx.thread.signals;
     let old = signals.mask;
     signals.mask = set;
+    cx.recheck(set);
     let result = sleep!(cx, SYS_rt_sigsuspend, set_arg(&(set & !FAULTS)), 8);
     // The frame returns to the old mask; without a frame `deliver` puts it back.
     cx.thread.signals.saved_mask = Some(old);
@@ -161,13 +174,20 @@ pub fn sys_rt_sigtimedwait(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 }
 
 pub fn sys_rt_sigreturn(cx: &mut Cx<'_>, _: &Args) -> SysResult {
-    signals::sigreturn(cx.process, cx.thread, cx.state);
+    sigreturn(cx, FrameKind::Full)
+}
+/// From the frame of a handler without siginfo.
+pub fn sys_sigreturn(cx: &mut Cx<'_>, _: &Args) -> SysResult {
+    sigreturn(cx, FrameKind::Old)
+}
+fn sigreturn(cx: &mut Cx<'_>, kind: FrameKind) -> SysResult {
+    signals::sigreturn(cx.process, cx.thread, cx.state, kind);
     cx.flow = Flow::Registers;
     Ok(0)
 }
 
 pub fn sys_sigaltstack(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let sp = cx.process.abi.stack_pointer(cx.state);
+    let sp = cx.abi.stack_pointer(cx.state);
     let old = cx.thread.signals.alt;
     if a[0] != 0 {
         let new = cx.get::<SigStack>(a[0])?;
@@ -178,7 +198,7 @@ pub fn sys_sigaltstack(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         cx.thread.signals.alt = match flags & !SS_AUTODISARM {
             SS_DISABLE => AltStack::NONE,
             0 | signals::SS_ONSTACK => {
-                if new.size < cx.process.abi.min_signal_stack() {
+                if new.size < cx.abi.min_signal_stack() {
                     return Err(super::ENOMEM);
                 }
                 AltStack { sp: new.sp, flags: flags & SS_AUTODISARM, size: new.size }
@@ -202,8 +222,8 @@ pub fn sys_tgkill(_: &mut Cx<'_>, a: &Args) -> SysResult {
 }
 
 fn siginfo_in(cx: &Cx<'_>, va: u64) -> Result<[u8; SIGINFO_BYTES], Errno> {
-    let bytes = cx.get_bytes(va, SIGINFO_BYTES)?;
-    cx.process.abi.siginfo_to_host(&bytes).ok_or(EFAULT)
+    let bytes = cx.get_bytes(va, SIGINFO_BYTES)?.try_into().map_err(|_| EFAULT)?;
+    Ok(cx.abi.siginfo_to_host(&bytes))
 }
 
 pub fn sys_rt_sigqueueinfo(cx: &mut Cx<'_>, a: &Args) -> SysResult {
@@ -223,10 +243,10 @@ pub fn sys_pidfd_send_signal(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 pub fn sys_signalfd4(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     check_size(a[2])?;
     let set = cx.get_set(a[1])? & !UNBLOCKABLE;
-    let flags = cx.process.abi.open_flags_to_host(a[3] as u32);
+    let flags = cx.abi.open_flags_to_host(a[3] as u32);
     sys!(SYS_signalfd4, a[0], set_arg(&set), 8, flags)
 }
 
 pub fn sys_pause(cx: &mut Cx<'_>, _: &Args) -> SysResult {
-    sleep!(cx, SYS_pause).map_err(super::no_restart)
+    sleep!(cx, SYS_ppoll, 0, 0, 0, 0, 0).map_err(super::no_restart)
 }

@@ -11,7 +11,7 @@ pub const ADDR_MAX: usize = 128;
 /// The type with its flags: the flags are those of open.
 fn socket_type(cx: &Cx<'_>, guest: u64) -> i32 {
     let guest = guest as u32;
-    cx.process.abi.open_flags_to_host(guest & !0xf) | (guest & 0xf) as i32
+    cx.abi.open_flags_to_host(guest & !0xf) | (guest & 0xf) as i32
 }
 
 /// Brings an address into the host's form (the family is in the machine's byte order, the rest in the network's).
@@ -22,7 +22,7 @@ pub fn addr_in(cx: &Cx<'_>, va: u64, len: u64) -> Result<Vec<u8>, Errno> {
     }
     let mut bytes = cx.get_bytes(va, len)?;
     if len >= 2 {
-        let family = U16::get(&bytes, cx.process.abi.model());
+        let family = U16::get(&bytes, cx.model);
         U16::put(&mut bytes, family, DataModel::HOST);
     }
     Ok(bytes)
@@ -32,7 +32,7 @@ pub fn addr_in(cx: &Cx<'_>, va: u64, len: u64) -> Result<Vec<u8>, Errno> {
 pub fn addr_to_guest(cx: &Cx<'_>, bytes: &mut [u8]) {
     if bytes.len() >= 2 {
         let family = U16::get(bytes, DataModel::HOST);
-        U16::put(bytes, family, cx.process.abi.model());
+        U16::put(bytes, family, cx.model);
     }
 }
 
@@ -86,7 +86,7 @@ pub fn sys_accept(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     accept(cx, a, 0)
 }
 pub fn sys_accept4(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let flags = cx.process.abi.open_flags_to_host(a[3] as u32);
+    let flags = cx.abi.open_flags_to_host(a[3] as u32);
     accept(cx, a, flags)
 }
 fn accept(cx: &mut Cx<'_>, a: &Args, flags: i32) -> SysResult {

@@ -53,7 +53,7 @@ fn reorder(bytes: &mut [u8], from: DataModel, to: DataModel) {
 pub fn sys_setsockopt(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let (fd, level, option) = (a[0], a[1] as i32, a[2] as i32);
     let len = usize::try_from(a[4] as i32).map_err(|_| EINVAL)?;
-    let m = cx.process.abi.model();
+    let m = cx.model;
     match kind(level, option, len) {
         Kind::Timeval if len >= Timeval::size(m) => {
             let tv = cx.get::<Timeval>(a[3])?.to_host();
@@ -76,7 +76,7 @@ pub fn sys_setsockopt(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 pub fn sys_getsockopt(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let (fd, level, option) = (a[0], a[1] as i32, a[2] as i32);
     let room = usize::try_from(cx.get::<I32>(a[4])?).map_err(|_| EINVAL)?;
-    let m = cx.process.abi.model();
+    let m = cx.model;
     let mut len = room as u32;
     match kind(level, option, room) {
         Kind::Timeval if room >= Timeval::size(m) => {

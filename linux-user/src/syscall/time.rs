@@ -1,14 +1,14 @@
 //! Clocks, timers and sleeping.
 
 use super::args::Args;
-use super::{Cx, EFAULT, SysResult, no_restart};
-use crate::abi::record::{I32, Long, Pad, Ptr};
+use super::{Cx, SysResult, no_restart};
+use crate::abi::record::{DataModel, Field, I32, Long, Nsec, Pad, Ptr, Time, U32};
 use crate::host::{self, Zeroed};
 use crate::{record, sleep, sys};
 
 record! {
     /// `struct timespec`.
-    pub struct Timespec { sec: Long, nsec: Long }
+    pub struct Timespec { sec: Time, nsec: Nsec }
     /// `struct timeval`.
     pub struct Timeval { sec: Long, usec: Long }
     pub struct Itimerspec { interval: Timespec, value: Timespec }
@@ -17,6 +17,30 @@ record! {
     struct Tms { utime: Long, stime: Long, cutime: Long, cstime: Long }
     /// `struct sigevent`.
     struct Sigevent { value: Ptr, signo: I32, notify: I32, tid: I32, _pad: Pad<44> }
+    /// `struct timex`; wide in the calls with wide times.
+    struct Timex {
+        modes: U32,
+        offset: Long,
+        freq: Long,
+        maxerror: Long,
+        esterror: Long,
+        status: I32,
+        constant: Long,
+        precision: Long,
+        tolerance: Long,
+        time: Timeval,
+        tick: Long,
+        ppsfreq: Long,
+        jitter: Long,
+        shift: I32,
+        stabil: Long,
+        jitcnt: Long,
+        calcnt: Long,
+        errcnt: Long,
+        stbcnt: Long,
+        tai: I32,
+        _unused: [I32; 11],
+    }
 }
 
 /// The host's `struct sigevent`, with its value as a number.
@@ -95,15 +119,27 @@ pub fn sys_settimeofday(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let tz = cx.get_opt::<Timezone>(a[1])?.map(|t| [t.minuteswest, t.dsttime]);
     sys!(SYS_settimeofday, tv.as_ref(), tz.as_ref())
 }
-/// The structure is the same for all 64-bit little-endian guests.
 pub fn sys_adjtimex(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    if a[0] == 0 {
-        return Err(EFAULT);
-    }
-    sys!(SYS_adjtimex, cx.mem_out(a[0], size_of::<libc::timex>() as u64))
+    adjust(cx, a[0], |host| sys!(SYS_adjtimex, host))
 }
 pub fn sys_clock_adjtime(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    sys!(SYS_clock_adjtime, a[0], cx.mem_out(a[1], size_of::<libc::timex>() as u64))
+    adjust(cx, a[1], |host| sys!(SYS_clock_adjtime, a[0], host))
+}
+/// The host's structure is the 64-bit one.
+fn adjust(
+    cx: &mut Cx<'_>,
+    va: u64,
+    call: impl FnOnce(&mut [u8; size_of::<libc::timex>()]) -> SysResult,
+) -> SysResult {
+    let m = match cx.model.time {
+        8 => DataModel { word: 8, align64: 8, ..cx.model },
+        _ => cx.model,
+    };
+    let mut host = [0; size_of::<libc::timex>()];
+    Timex::put(&mut host, cx.get_as::<Timex>(va, m)?, DataModel::HOST);
+    let result = call(&mut host)?;
+    cx.put_as::<Timex>(va, Timex::get(&host, DataModel::HOST), m)?;
+    Ok(result)
 }
 
 pub fn sys_nanosleep(cx: &mut Cx<'_>, a: &Args) -> SysResult {
@@ -119,14 +155,15 @@ pub fn sys_clock_nanosleep(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 fn doze(cx: &mut Cx<'_>, clock: i32, flags: i32, time: libc::timespec, rest: u64) -> SysResult {
     let mut remaining = time;
     let result = sleep!(cx, SYS_clock_nanosleep, clock, flags, &time, &mut remaining);
-    if result == Err(host::ERESTARTSYS) && flags & libc::TIMER_ABSTIME == 0 && rest != 0 {
+    let interrupted = matches!(result, Err(host::ERESTARTSYS | super::EINTR));
+    if interrupted && flags & libc::TIMER_ABSTIME == 0 && rest != 0 {
         cx.put::<Timespec>(rest, Timespec::of_host(remaining))?;
     }
     result.map_err(no_restart)
 }
 
 pub fn sys_timerfd_create(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    sys!(SYS_timerfd_create, a[0], cx.process.abi.open_flags_to_host(a[1] as u32))
+    sys!(SYS_timerfd_create, a[0], cx.abi.open_flags_to_host(a[1] as u32))
 }
 
 /// `timerfd_settime` and `timer_settime` differ in the call only.
@@ -172,7 +209,11 @@ pub fn sys_timer_create(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     Ok(0)
 }
 pub fn sys_mq_notify(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let event = sigevent(cx, a[1])?;
+    let mut event = sigevent(cx, a[1])?;
+    // With SIGEV_THREAD the value points to the bytes that are sent.
+    if let Some(event) = event.as_mut().filter(|e| e.notify == libc::SIGEV_THREAD) {
+        event.value = cx.mem(event.value).0 as u64;
+    }
     sys!(SYS_mq_notify, a[0], event.as_ref())
 }
 
