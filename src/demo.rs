@@ -7,7 +7,11 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// Guest, its program.
-const PROGRAMS: &[(&str, &[u8])] = &[("64-bit ARM", include_bytes!("demo/aarch64.elf"))];
+const PROGRAMS: &[(&str, &[u8])] = &[
+    ("64-bit ARM", include_bytes!("demo/aarch64.elf")),
+    ("x86-64", include_bytes!("demo/x86_64.elf")),
+    ("i386", include_bytes!("demo/i386.elf")),
+];
 
 /// Runs each program in a tulk of its own and shows its output and statistics.
 pub fn demo() -> anyhow::Result<ExitCode> {

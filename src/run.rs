@@ -14,7 +14,7 @@ use crate::log;
 /// Options of `tulk run`. `src/qemu_names.rs` translates QEMU's spelling into these.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  tulk run ./hello-arm64\n  tulk run -L /usr/aarch64-linux-gnu ./dynamic-program --flag\n  \
+    after_help = "Examples:\n  tulk run ./hello-arm64\n  tulk run ./hello-i386\n  tulk run -L /usr/aarch64-linux-gnu ./dynamic-program --flag\n  \
     tulk run --strace ./program 2>trace.txt\n\nExit status: the program's own; 128 + N when signal N ended it under a shell; \
     126 when the program cannot be run, 127 when it is not found."
 )]
@@ -32,7 +32,7 @@ pub struct RunArgs {
     #[arg(short = 'U', long = "unset-env", value_name = "VAR", value_delimiter = ',')]
     unset_env: Vec<String>,
     /// The program's argv[0].
-    #[arg(short = '0', long, value_name = "NAME")]
+    #[arg(short = '0', long, value_name = "NAME", allow_hyphen_values = true)]
     argv0: Option<OsString>,
     /// Size of the main thread's stack in bytes (suffixes K, M, G); the resource limit's by default.
     #[arg(short = 's', long, value_name = "SIZE", value_parser = parse_size)]
@@ -52,10 +52,14 @@ pub struct RunArgs {
     /// Where the log goes instead of standard error; %d becomes the process id.
     #[arg(short = 'D', long, value_name = "FILE")]
     log_file: Option<PathBuf>,
-    /// Execution tiers: the interpreter alone, everything compiled at first sight, or the hot part compiled.
+    /// Execution tiers: the interpreter alone, baseline code without optimised regions, regions at first sight, or each for
+    /// the part of the program that it suits.
     #[arg(long, value_enum, default_value = "mixed")]
     tier: TierArg,
-    /// Executions after which a block is compiled.
+    /// Executions in the interpreter after which a block gets baseline code.
+    #[arg(long, value_name = "N")]
+    baseline_threshold: Option<u32>,
+    /// Executions of its baseline code after which an optimised region is compiled from a block.
     #[arg(long, value_name = "N")]
     threshold: Option<u32>,
     /// Limit of memory for compiled code, in MiB.
@@ -77,13 +81,18 @@ pub struct RunArgs {
     #[arg(long, hide = true)]
     guest: Option<String>,
     /// The program and its arguments.
-    #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM [ARGS]")]
+    #[arg(
+        trailing_var_arg = true,
+        required_unless_present_any = ["cpu", "log"], // their `help` needs none
+        value_name = "PROGRAM [ARGS]"
+    )]
     command: Vec<OsString>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum TierArg {
     Interp,
+    Baseline,
     Jit,
     Mixed,
 }
@@ -116,16 +125,19 @@ fn inherited(args: &RunArgs) -> Vec<OsString> {
         }
     };
     let text = |s: &str| Some(OsString::from(s));
-    option("--sysroot", args.sysroot.as_ref().map(|p| p.clone().into_os_string()));
+    // The program may change its folder before it starts another.
+    let path = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone()).into_os_string();
+    option("--sysroot", args.sysroot.as_ref().map(path));
     option("--cpu", args.cpu.clone().map(Into::into));
     option("--stack-size", args.stack_size.map(|n| n.to_string().into()));
     option("--uname", args.uname.clone().map(Into::into));
     option("--seed", args.seed.map(|n| n.to_string().into()));
     option("--tier", args.tier.to_possible_value().and_then(|v| text(v.get_name())));
+    option("--baseline-threshold", args.baseline_threshold.map(|n| n.to_string().into()));
     option("--threshold", args.threshold.map(|n| n.to_string().into()));
     option("--code-size", Some(args.code_size.to_string().into()));
     option("--log", (!args.log.is_empty()).then(|| args.log.join(",").into()));
-    option("--log-file", args.log_file.as_ref().map(|p| p.clone().into_os_string()));
+    option("--log-file", args.log_file.as_ref().map(path));
     for (name, on) in [
         ("--strace", args.strace),
         ("--one-insn-per-tb", args.one_insn_per_tb),
@@ -181,23 +193,29 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if args.command.is_empty() {
+        eprintln!("tulk: no program is named; `tulk run --help` shows how");
+        return Ok(ExitCode::from(2));
+    }
     let items = log::Items::parse(&args.log)?;
     let sink = log::open(args.log_file.as_deref(), &items).context("cannot open the log")?;
+    let defaults = Config::for_tier(match args.tier {
+        TierArg::Interp => Tier::Interp,
+        TierArg::Baseline => Tier::Baseline,
+        TierArg::Jit => Tier::Jit,
+        TierArg::Mixed => Tier::Mixed,
+    });
     let engine = Config {
-        tier: match args.tier {
-            TierArg::Interp => Tier::Interp,
-            TierArg::Jit => Tier::Jit,
-            TierArg::Mixed => Tier::Mixed,
-        },
-        threshold: args.threshold.unwrap_or(Config::default().threshold),
+        baseline_threshold: args.baseline_threshold.unwrap_or(defaults.baseline_threshold),
+        threshold: args.threshold.unwrap_or(defaults.threshold),
         code_limit: (args.code_size.clamp(1, 1 << 12) as usize) << 20,
-        tb_insns: if args.one_insn_per_tb { 1 } else { Config::default().tb_insns },
+        tb_insns: if args.one_insn_per_tb { 1 } else { defaults.tb_insns },
         detailed_stats: args.stats.is_some(),
         log: (items.engine != LogItems::default()).then(|| sink.clone() as Arc<dyn LogSink>),
         log_items: items.engine,
         perf_map: args.perf_map,
         jitdump: args.jitdump.then(|| PathBuf::from(".")),
-        ..Config::default()
+        ..defaults
     };
     let mut command = args.command.iter().cloned();
     let program = PathBuf::from(command.next().unwrap_or_default());
@@ -206,6 +224,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     options.env = environment(&args)?;
     options.argv0 = args.argv0.clone();
     options.sysroot = args.sysroot.clone();
+    options.guest = args.guest.clone();
     options.cpu = args.cpu.clone();
     options.stack_size = args.stack_size;
     options.uname_release = args.uname.clone();
