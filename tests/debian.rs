@@ -7,7 +7,6 @@
 
 mod support;
 
-use Tier::{Interp, Jit, Mixed};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::sandbox::{ENVIRONMENT, Place, Root, WORK, available};
@@ -18,37 +17,39 @@ use support::{Run, Tier, cache, tulk};
 struct Case {
     name: &'static str,
     command: &'static [&'static str],
-    /// Those in which it is affordable.
-    tiers: &'static [Tier],
+    /// Tiers in which it takes too long.
+    without: &'static [Tier],
     /// Runs outside a chroot too.
     sysroot: bool,
     /// Native commands that make what it runs.
     build: &'static [&'static [&'static str]],
 }
 
+/// Compiling everything at first sight is for programs that are small or live long.
+const NO_JIT: &[Tier] = &[Tier::JIT];
+const MIXED_ONLY: &[Tier] = &[Tier::JIT, Tier::INTERP];
+
 const CASES: &[Case] = &[
-    case("busybox", &["/bin/busybox", "sh", "busybox.sh"], &[Interp, Jit, Mixed]),
-    case("shell", &["/bin/bash", "shell.sh"], &[Interp, Mixed]),
-    case("perl", &["/usr/bin/perl", "perl.pl"], &[Interp, Mixed]),
-    case("python", &["/usr/bin/python3", "python.py"], &[Interp, Mixed]),
-    case("python_abort", &["/usr/bin/python3", "-S", "-c", "import os; os.abort()"], &[Mixed]),
-    case(
-        "sqlite",
-        &["/usr/bin/sqlite3", "-batch", ":memory:", ".read sqlite.sql"],
-        &[Interp, Mixed],
-    ),
-    case("git", &["/bin/bash", "git.sh"], &[Mixed]),
-    case("openssl", &["/bin/bash", "openssl.sh"], &[Mixed]),
-    case("node", &["/usr/bin/node", "node.js"], &[Mixed]),
-    case("luajit", &["/usr/bin/luajit", "luajit.lua"], &[Interp, Jit, Mixed]),
+    case("busybox", &["/bin/busybox", "sh", "busybox.sh"], &[]),
+    case("shell", &["/bin/bash", "shell.sh"], NO_JIT),
+    case("perl", &["/usr/bin/perl", "perl.pl"], NO_JIT),
+    case("python", &["/usr/bin/python3", "python.py"], NO_JIT),
+    case("python_abort", &["/usr/bin/python3", "-S", "-c", "import os; os.abort()"], NO_JIT),
+    case("sqlite", &["/usr/bin/sqlite3", "-batch", ":memory:", ".read sqlite.sql"], NO_JIT),
+    case("git", &["/bin/bash", "git.sh"], MIXED_ONLY),
+    case("openssl", &["/bin/bash", "openssl.sh"], MIXED_ONLY),
+    case("gcc", &["/bin/bash", "gcc.sh"], MIXED_ONLY),
+    case("threads", &["/bin/bash", "threads.sh"], NO_JIT),
+    case("node", &["/usr/bin/node", "node.js"], MIXED_ONLY),
+    case("luajit", &["/usr/bin/luajit", "luajit.lua"], &[]),
     Case {
         build: &[&["{jdk}/bin/javac", "-d", ".", "Check.java"]],
         sysroot: false,
-        ..case("java", &["{jdk}/bin/java", "Check"], &[Mixed])
+        ..case("java", &["{jdk}/bin/java", "Check"], MIXED_ONLY)
     },
-    Case { build: &[GO_AMD64, GO_ARM64], ..case("go", &["./program.{arch}"], &[Interp, Mixed]) },
-    case("go_tool", &["/usr/lib/go/bin/go", "env", "GOVERSION", "GOOS"], &[Mixed]),
-    case("restic", &["/usr/bin/restic", "init", "--help"], &[Mixed]),
+    Case { build: &[GO_AMD64, GO_ARM64], ..case("go", &["./program.{arch}"], NO_JIT) },
+    case("go_tool", &["/usr/lib/go/bin/go", "env", "GOVERSION", "GOOS"], MIXED_ONLY),
+    case("restic", &["/usr/bin/restic", "init", "--help"], MIXED_ONLY),
 ];
 
 const GO_AMD64: &[&str] = &[
@@ -75,9 +76,9 @@ const GO_ARM64: &[&str] = &[
 const fn case(
     name: &'static str,
     command: &'static [&'static str],
-    tiers: &'static [Tier],
+    without: &'static [Tier],
 ) -> Case {
-    Case { name, command, tiers, sysroot: true, build: &[] }
+    Case { name, command, without, sysroot: true, build: &[] }
 }
 
 fn words(command: &[&str], arch: &str) -> Vec<String> {
@@ -147,15 +148,15 @@ fn check(name: &str) {
     let built = built.as_ref().map(tempfile::TempDir::path);
     let expected = run_natively(work_folder(built).path(), case.command);
     let mut settings: Vec<(Place, Vec<String>)> = Vec::new();
-    for tier in case.tiers {
+    for &tier in Tier::ALL.iter().filter(|t| !case.without.contains(t)) {
         let options: Vec<String> = tier.options().iter().map(|&s| s.into()).collect();
         settings.push((Place::Chroot, options.clone()));
-        if case.sysroot && matches!(tier, Mixed) {
+        if case.sysroot && tier == Tier::MIXED {
             settings.push((Place::Sysroot, options));
         }
     }
     if std::env::var("TULK_SOAK").is_ok_and(|v| v == "yes") {
-        settings.extend((0..8).map(|round| (Place::Chroot, random_settings(round))));
+        settings.extend((0..8).map(|round| (Place::Chroot, random_settings(case, round))));
     }
     for (place, options) in settings {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
@@ -172,8 +173,8 @@ fn check(name: &str) {
     }
 }
 
-/// Tier, threshold and code memory drawn from the clock; a failure names them.
-fn random_settings(round: u32) -> Vec<String> {
+/// Tier, thresholds and code memory drawn from the clock; a failure names them.
+fn random_settings(case: &Case, round: u32) -> Vec<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let mut seed = u64::from(now.subsec_nanos()) ^ u64::from(round) << 32 | 1;
     let mut pick = |n: u64| {
@@ -182,10 +183,13 @@ fn random_settings(round: u32) -> Vec<String> {
         seed ^= seed << 17;
         (seed >> 20) % n
     };
-    let tier = ["mixed", "mixed", "interp", "jit"][pick(4) as usize];
+    let tiers: Vec<_> = Tier::ALL.iter().filter(|t| !case.without.contains(t)).collect();
+    let tier = tiers[pick(tiers.len() as u64) as usize].0;
+    let first = [1, 2, 5, 20][pick(4) as usize];
     let threshold = [1, 2, 5, 20, 100, 1000][pick(6) as usize];
     let code_size = [1, 4, 16, 256][pick(4) as usize];
     let mut out = vec!["--tier".into(), tier.into(), "--threshold".into(), format!("{threshold}")];
+    out.extend(["--baseline-threshold".into(), format!("{first}")]);
     out.extend(["--code-size".into(), format!("{code_size}")]);
     out
 }
@@ -207,7 +211,7 @@ macro_rules! cases {
 }
 
 cases! {
-    busybox shell perl python python_abort sqlite git openssl node luajit java go go_tool restic
+    busybox shell perl python python_abort sqlite git openssl gcc threads node luajit java go go_tool restic
 }
 
 /// The judge and the judged stand in the same folder.

@@ -18,6 +18,11 @@ const TABLE: &[(&str, &[&str])] = &[
         "tulk-linux-user",
         &["tulk-base", "tulk-frontend", "tulk-arm", "tulk-x86", "tulk-softmmu", "tulk-exec"],
     ),
+    // Whatever reads what came from outside.
+    (
+        "tulk-fuzz",
+        &["tulk-base", "tulk-ir", "tulk-frontend", "tulk-arm", "tulk-softmmu", "tulk-linux-user"],
+    ),
 ];
 
 #[test]

@@ -23,46 +23,74 @@ impl Run {
 }
 
 /// A guest that tulk runs, and Debian's names for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Guest {
     Aarch64,
+    X86_64,
+    I386,
 }
 
 impl Guest {
-    pub const ALL: [Guest; 1] = [Guest::Aarch64];
+    pub const ALL: [Guest; 3] = [Guest::Aarch64, Guest::X86_64, Guest::I386];
 
     pub fn name(self) -> &'static str {
         match self {
             Guest::Aarch64 => "aarch64",
+            Guest::X86_64 => "x86_64",
+            Guest::I386 => "i386",
         }
     }
     pub fn compiler(self) -> &'static str {
         match self {
             Guest::Aarch64 => "aarch64-linux-gnu-gcc",
+            Guest::X86_64 if cfg!(target_arch = "x86_64") => "gcc",
+            Guest::X86_64 => "x86_64-linux-gnu-gcc",
+            Guest::I386 => "i686-linux-gnu-gcc",
+        }
+    }
+    /// Options beyond those for all.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            // Debian's default has no SSE.
+            Guest::I386 => &["-msse2"],
+            _ => &[],
         }
     }
     pub fn has_compiler(self) -> bool {
         Command::new(self.compiler()).arg("--version").output().is_ok()
     }
+    /// Whether the host runs this guest's programs itself: then its own program is the best judge.
+    pub fn is_native(self) -> bool {
+        match self {
+            Guest::X86_64 => cfg!(target_arch = "x86_64"),
+            // Needs the kernel's 32-bit interface.
+            Guest::I386 => {
+                cfg!(target_arch = "x86_64") && Path::new("/proc/sys/abi/vsyscall32").exists()
+            }
+            Guest::Aarch64 => cfg!(target_arch = "aarch64"),
+        }
+    }
 }
 
-/// How tulk executes: each test runs in all of them.
-#[derive(Clone, Copy, Debug)]
-pub enum Tier {
-    Interp,
-    /// Everything compiled at first sight, so that short programs exercise the compiler too.
-    Jit,
-    Mixed,
-}
+/// How tulk executes: each test runs in all of [`Tier::ALL`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tier(pub &'static str);
 
 impl Tier {
-    pub const ALL: [Tier; 3] = [Tier::Interp, Tier::Jit, Tier::Mixed];
+    pub const INTERP: Tier = Tier("interp");
+    /// Everything but the very first execution in baseline code.
+    pub const BASELINE: Tier = Tier("baseline");
+    /// Everything compiled at first sight, so that short programs exercise the compiler too.
+    pub const JIT: Tier = Tier("jit");
+    pub const MIXED: Tier = Tier("mixed");
+    pub const ALL: &'static [Tier] = &[Tier::INTERP, Tier::BASELINE, Tier::JIT, Tier::MIXED];
 
     pub fn options(self) -> &'static [&'static str] {
         match self {
-            Tier::Interp => &["--tier", "interp"],
-            Tier::Jit => &["--tier", "jit"],
-            Tier::Mixed => &["--tier", "mixed"],
+            Tier::INTERP => &["--tier", "interp"],
+            Tier::BASELINE => &["--tier", "baseline", "--baseline-threshold", "1"],
+            Tier::JIT => &["--tier", "jit"],
+            _ => &["--tier", "mixed"],
         }
     }
 }
@@ -87,9 +115,14 @@ pub fn missing(what: &str) {
 /// Builds `tests/guest/multiarch/PROGRAM.c`, statically linked; for the host when `guest` is `None`. The file name is
 /// the same for all so that a program may print its own.
 pub fn compile(guest: Option<Guest>, program: &str) -> PathBuf {
+    compile_in("multiarch", guest, program)
+}
+
+/// The same from another folder of `tests/guest`.
+pub fn compile_in(folder: &str, guest: Option<Guest>, program: &str) -> PathBuf {
     let source =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guest/multiarch/{program}.c"));
-    let dir = cache().join("multiarch").join(guest.map_or("native", Guest::name));
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/guest/{folder}/{program}.c"));
+    let dir = cache().join(folder).join(guest.map_or("native", Guest::name));
     std::fs::create_dir_all(&dir).unwrap();
     let out = dir.join(program);
     let fresh = |p: &Path| p.metadata().and_then(|m| m.modified()).ok();
@@ -97,9 +130,13 @@ pub fn compile(guest: Option<Guest>, program: &str) -> PathBuf {
         return out;
     }
     let compiler = guest.map_or("gcc", Guest::compiler);
-    let temporary = dir.join(format!("{program}.{}", std::process::id()));
+    // Tests of one process build the same program at once.
+    let me = std::thread::current().id();
+    let temporary = dir.join(format!("{program}.{}.{me:?}", std::process::id()));
     let status = Command::new(compiler)
-        .args(["-O2", "-frounding-math", "-static", "-pthread", "-w", "-o"])
+        .args(["-O2", "-frounding-math", "-static", "-pthread", "-w"])
+        .args(guest.map_or(&[][..], Guest::flags))
+        .arg("-o")
         .args([temporary.as_os_str(), source.as_os_str(), OsStr::new("-lm")])
         .status()
         .unwrap_or_else(|e| panic!("{compiler}: {e}"));

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,7 +37,7 @@ static void jump_to_top(void) { ((void (*)(void))(uintptr_t)-4096l)(); }
 static void jump_to_no_canonical(void) { ((void (*)(void))(uintptr_t)0x0080000000000000)(); }
 static void jump_to_zeros(void) { // not an instruction
     char *p = mmap(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-#ifdef __x86_64__
+#if defined __x86_64__ || defined __i386__
     memcpy(p, "\x0f\x0b", 2);
 #endif
     ((void (*)(void))p)();
@@ -44,7 +45,7 @@ static void jump_to_zeros(void) { // not an instruction
 static void jump_to_end_of_map(void) {
     char *p = mmap(0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     munmap(p + 4096, 4096);
-#ifdef __x86_64__
+#if defined __x86_64__ || defined __i386__
     p[4095] = (char)0x90;
     ((void (*)(void))(p + 4095))();
 #else
@@ -102,7 +103,7 @@ static void unmap_stack(void) {
 static void bad_pointers(void) {
     int wrong = 0;
     wrong += write(1, (void *)8, 8) != -1 || errno != EFAULT;
-    wrong += sigaction(SIGUSR1, (void *)8, 0) != -1 || errno != EFAULT;
+    wrong += syscall(SYS_rt_sigaction, SIGUSR1, 8l, 0, 8) != -1 || errno != EFAULT;
     wrong += munmap((void *)1, 4096) != -1 || errno != EINVAL;
     wrong += mmap(0, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED || errno != EINVAL;
     _exit(40 + wrong);

@@ -48,8 +48,9 @@ int main(int argc, char **argv) {
     printf("vfork: exit %d\n", WEXITSTATUS(status));
 
     char *args[] = {"s", "spawned", 0};
-    printf("spawn: %d\n", posix_spawn(&pid, self, 0, 0, args, environ));
+    int spawned = posix_spawn(&pid, self, 0, 0, args, environ);
     waitpid(pid, &status, 0);
+    printf("spawn: %d\n", spawned);
     printf("spawn: exit %d\n", WEXITSTATUS(status));
     printf("spawn of nothing: %s\n", strerror(posix_spawn(&pid, "/nonexistent", 0, 0, args, environ)));
     execl("/nonexistent", "x", (char *)0);
