@@ -106,11 +106,22 @@ static uint64_t strings(int scale) {
     return found;
 }
 
+/* The high half of the product. */
+static uint64_t high_product(uint64_t a, uint64_t b) {
+#ifdef __SIZEOF_INT128__
+    return (unsigned __int128)a * b >> 64;
+#else
+    uint64_t low = (a & 0xffffffff) * (b & 0xffffffff), cross = (a >> 32) * (b & 0xffffffff) + (low >> 32);
+    uint64_t other = (a & 0xffffffff) * (b >> 32) + (cross & 0xffffffff);
+    return (a >> 32) * (b >> 32) + (cross >> 32) + (other >> 32);
+#endif
+}
+
 static uint64_t muldiv(int scale) {
     uint64_t x = 0x123456789abcdefull, sum = 0;
     for (uint64_t i = 1; i < 3000000ull * scale; i++) {
         x = x * 6364136223846793005ull + 1442695040888963407ull;
-        sum += x / (i | 1) + x % (i + 3) + (uint64_t)((unsigned __int128)x * i >> 64);
+        sum += x / (i | 1) + x % (i + 3) + high_product(x, i);
     }
     return sum;
 }
