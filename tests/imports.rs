@@ -18,6 +18,24 @@ const TABLE: &[(&str, &[&str])] = &[
         "tulk-linux-user",
         &["tulk-base", "tulk-frontend", "tulk-arm", "tulk-x86", "tulk-softmmu", "tulk-exec"],
     ),
+    ("tulk-hw", &["tulk-base", "tulk-softmmu"]),
+    ("tulk-block", &["tulk-base"]),
+    ("tulk-net", &["tulk-base"]),
+    ("tulk-ui", &["tulk-base"]),
+    ("tulk-devices", &["tulk-base", "tulk-hw", "tulk-block", "tulk-net", "tulk-ui"]),
+    (
+        "tulk-pc",
+        &[
+            "tulk-base",
+            "tulk-softmmu",
+            "tulk-hw",
+            "tulk-block",
+            "tulk-net",
+            "tulk-ui",
+            "tulk-devices",
+        ],
+    ),
+    ("tulk-gdb", &["tulk-base", "tulk-frontend", "tulk-exec"]),
     // Whatever reads what came from outside.
     (
         "tulk-fuzz",

@@ -5,10 +5,12 @@
 
 pub mod addr;
 pub mod fault;
+pub mod machine;
 pub mod mem;
 pub mod state;
 
 pub use addr::{GuestPa, GuestVa};
 pub use fault::{AccessKind, FaultCause, MemFault, Trap};
+pub use machine::{Board, CpuEvent, Mapping, TlbFlush};
 pub use mem::{GuestMem, MemAlign, MemOp, MemOrder, RmwOp};
 pub use state::CpuState;

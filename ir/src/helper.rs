@@ -2,7 +2,7 @@
 
 use crate::layout::Slot;
 use crate::types::{FpFlags, Round, Type};
-use tulk_base::{CpuState, GuestMem, GuestVa, Trap};
+use tulk_base::{Board, CpuState, GuestMem, GuestPa, GuestVa, TlbFlush, Trap};
 
 /// The thread's floating-point environment. While guest code runs the host's own control register holds the
 /// guest's rounding mode and sticky flags, so a helper must not compute with host floats unless it wants those
@@ -32,6 +32,27 @@ pub trait HelperEnv: GuestMem + FpEnv {
     fn processor_id(&mut self) -> u32;
     /// Fills `out` with random bytes (x86 RDRAND, Arm RNDR).
     fn random(&mut self, out: &mut [u8]);
+    /// System mode: the machine around the processor. `None` in user mode.
+    fn machine(&mut self) -> Option<&mut dyn Machine> {
+        None
+    }
+}
+
+/// What helpers and page walks reach in system mode. Guest-virtual accesses go through [`GuestMem`] with the MMU
+/// index in the memory operation.
+pub trait Machine {
+    /// The number of this processor, from 0.
+    fn cpu(&self) -> u32;
+    fn board(&self) -> &dyn Board;
+    /// Loads 1, 2, 4 or 8 naturally aligned bytes of physical memory, in host byte order, zero-extended.
+    fn phys_load(&mut self, pa: GuestPa, bytes: u8) -> u64;
+    /// Atomically replaces 4 or 8 naturally aligned bytes of physical memory if they are `old`; false when they are
+    /// not. Read-only and device memory ignores it (true).
+    fn phys_replace(&mut self, pa: GuestPa, bytes: u8, old: u64, new: u64) -> bool;
+    /// Drops cached translations of this processor.
+    fn flush_tlb(&mut self, what: TlbFlush);
+    /// From now on this address space is used; its cached translations are still valid.
+    fn switch_space(&mut self, space: u16);
 }
 
 /// What a helper works on.

@@ -1,6 +1,9 @@
 //! What a guest is to the engine: [`GuestIsa`]. Frontends implement it; the engine knows nothing else of them.
 #![forbid(unsafe_code)]
 
+mod system;
+
+pub use system::{Stop, SystemIsa};
 pub use tulk_base as base;
 pub use tulk_ir as ir;
 
@@ -100,5 +103,10 @@ pub trait GuestIsa: Send + Sync {
     /// next instruction (x86). Otherwise changes need to be seen only after a flush (`HelperEnv::invalidate_code`).
     fn self_modifying_is_exact(&self) -> bool {
         false
+    }
+
+    /// The privileged half, when this guest is configured as a whole processor.
+    fn system(&self) -> Option<&dyn SystemIsa> {
+        None
     }
 }

@@ -1,0 +1,2 @@
+//! The PC: memory map, interrupt map, board, firmware tables.
+#![deny(unsafe_code)]
