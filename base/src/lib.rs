@@ -8,6 +8,7 @@ pub mod fault;
 pub mod machine;
 pub mod mem;
 pub mod state;
+pub mod tlb;
 
 pub use addr::{GuestPa, GuestVa};
 pub use fault::{AccessKind, FaultCause, MemFault, Trap};

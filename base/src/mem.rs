@@ -193,19 +193,18 @@ pub trait GuestMem {
     /// Sequentially consistent compare-and-swap of 1 to 16 bytes; returns the old value.
     fn cas(&mut self, va: GuestVa, op: MemOp, expected: u128, new: u128) -> Result<u128, MemFault>;
 
-    /// Copies `count` elements of `1 << log2` bytes (at most 8) upwards from `src` to `dst`, with the effect of doing
-    /// so one by one: the ranges may overlap, and only whole elements before a fault are copied. Returns
+    /// Copies `count` elements of `op.bytes()` (at most 8) upwards from `src` to `dst`, with the effect of doing
+    /// so one by one with `op` (of any alignment, plain): the ranges may overlap, and only whole elements before a fault are copied. Returns
     /// how many were, and the fault. Implementations replace it by something faster.
     fn copy_elements(
         &mut self,
         dst: GuestVa,
         src: GuestVa,
-        log2: u8,
+        op: MemOp,
         count: u64,
     ) -> (u64, Option<MemFault>) {
-        let op = MemOp::of_log2(log2);
         for n in 0..count {
-            let offset = n << log2;
+            let offset = n << op.log2();
             let moved = self
                 .load(src.wrapping_add(offset), op)
                 .and_then(|v| self.store(dst.wrapping_add(offset), op, v));
@@ -216,18 +215,17 @@ pub trait GuestMem {
         (count, None)
     }
 
-    /// Stores `value` to `count` consecutive elements of `1 << log2` bytes upwards from `dst`; as
+    /// Stores `value` to `count` consecutive elements of `op.bytes()` upwards from `dst`; as
     /// [`GuestMem::copy_elements`].
     fn fill_elements(
         &mut self,
         dst: GuestVa,
-        log2: u8,
+        op: MemOp,
         count: u64,
         value: u64,
     ) -> (u64, Option<MemFault>) {
-        let op = MemOp::of_log2(log2);
         for n in 0..count {
-            if let Err(fault) = self.store(dst.wrapping_add(n << log2), op, value) {
+            if let Err(fault) = self.store(dst.wrapping_add(n << op.log2()), op, value) {
                 return (n, Some(fault));
             }
         }

@@ -66,6 +66,30 @@ pub struct HelperCx<'a> {
 /// it, the pc cell holds the address of that instruction (the engine set it) unless the helper changed it.
 pub type HelperFn = fn(&mut HelperCx<'_>, &[u128; 4]) -> Result<u128, Trap>;
 
+/// Low and high half of a direct helper's result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Halves(pub u64, pub u64);
+
+impl From<u128> for Halves {
+    #[inline]
+    fn from(v: u128) -> Halves {
+        Halves(v as u64, (v >> 64) as u64)
+    }
+}
+
+impl From<Halves> for u128 {
+    #[inline]
+    fn from(v: Halves) -> u128 {
+        v.0 as u128 | (v.1 as u128) << 64
+    }
+}
+
+/// A pure helper as a plain function, which generated code calls without any detour: the value arguments one after
+/// another (128-bit ones as low and high half, narrow ones with junk above), then the immediate; six words at most. It
+/// must not use the host's float unit.
+pub type DirectFn = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Halves;
+
 /// Slots that a helper touches behind the IR's back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
@@ -88,4 +112,13 @@ pub struct HelperDef {
     pub may_trap: bool,
     /// Touches neither memory, slots, floating-point state nor anything else: may be removed when its result is unused.
     pub pure: bool,
+    /// The same helper for generated code, for pure ones that read no slot either and are called often.
+    pub direct: Option<DirectFn>,
+}
+
+impl HelperDef {
+    /// The words that [`HelperDef::direct`] takes.
+    pub fn direct_words(&self) -> usize {
+        self.args.iter().map(|ty| if ty.bits() == 128 { 2 } else { 1 }).sum::<usize>() + 1
+    }
 }

@@ -19,7 +19,9 @@ pub mod unit;
 pub mod verifier;
 
 pub use builder::Builder;
-pub use helper::{Access, FpEnv, HelperCx, HelperDef, HelperEnv, HelperFn, Machine};
+pub use helper::{
+    Access, DirectFn, FpEnv, Halves, HelperCx, HelperDef, HelperEnv, HelperFn, Machine,
+};
 pub use layout::{RegLayout, Slot, SlotDef};
 pub use op::Op;
 pub use types::{

@@ -23,6 +23,7 @@ fn helper(text: &str) -> HelperDef {
         writes: Access::None,
         may_trap: rest.contains("traps"),
         pure: rest.contains("pure"),
+        direct: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a guest is to the engine: [`GuestIsa`]. Frontends implement it; the engine knows nothing else of them.
 #![forbid(unsafe_code)]
 
+pub mod debug;
 mod system;
 
 pub use system::{Stop, SystemIsa};
@@ -28,11 +29,16 @@ pub trait CodeReader {
 /// Bounds for one translation block.
 #[derive(Clone, Copy, Debug)]
 pub struct LiftLimits {
-    /// Most guest instructions; at least 1.
+    /// Most guest instructions; [`LiftLimits::STEP`] for one.
     pub max_insns: u32,
     /// A block must not continue past this address (exclusive), so that it can be stopped for a breakpoint
     /// or a page end; an instruction that starts before it may extend over it.
     pub end: GuestVa,
+}
+
+impl LiftLimits {
+    /// In `max_insns`: one instruction that is stepped over, of which a repeated one does a single iteration.
+    pub const STEP: u32 = 0;
 }
 
 /// One guest architecture, configured for a CPU model. Shared by all threads.
@@ -93,6 +99,16 @@ pub trait GuestIsa: Send + Sync {
     /// again before the fault counts (AArch64: the first access through a tagged address). A host that cannot
     /// tell the address because it is no canonical one reports `u64::MAX`.
     fn retry_fault(&self, _state: &mut CpuState, _fault: &MemFault) -> bool {
+        false
+    }
+
+    /// The registers as debuggers know them.
+    fn debug_registers(&self) -> debug::Registers {
+        debug::Registers::plain(self.layout())
+    }
+
+    /// A debugger expects to hear of an access to watched bytes before it happens (AArch64), not after (x86).
+    fn watches_before_access(&self) -> bool {
         false
     }
 

@@ -1,6 +1,6 @@
 //! The machine that filetests run on: registers, helpers, memory, float environment.
 
-use crate::helper::{Access, FpEnv, HelperCx, HelperDef, HelperEnv};
+use crate::helper::{Access, FpEnv, Halves, HelperCx, HelperDef, HelperEnv};
 use crate::layout::{RegLayout, Slot};
 use crate::types::{FpFlags, Round, Type};
 use tulk_base::{
@@ -50,6 +50,7 @@ const PLAIN: HelperDef = HelperDef {
     writes: Access::None,
     may_trap: false,
     pure: false,
+    direct: None,
 };
 
 fn x(state: &CpuState, n: u16) -> u64 {
@@ -58,6 +59,14 @@ fn x(state: &CpuState, n: u16) -> u64 {
 
 fn set_x(state: &mut CpuState, n: u16, value: u64) {
     state.set(tulk_base::state::CELL_GUEST + n, value);
+}
+
+extern "C" fn direct_sum(a: u64, b: u64, c: u64, imm: u64, _: u64, _: u64) -> Halves {
+    Halves([a, b, c, imm].iter().fold(0, |sum, &n| sum.wrapping_add(n)), !0)
+}
+
+extern "C" fn direct_complement(low: u64, high: u64, _: u64, _: u64, _: u64, _: u64) -> Halves {
+    Halves(!low, !high)
 }
 
 /// The test machine's helpers.
@@ -69,6 +78,7 @@ pub const HELPERS: &[HelperDef] = &[
         args: &[Type::I64, Type::I64, Type::I64],
         ret: Some(Type::I64),
         pure: true,
+        direct: Some(direct_sum),
         ..PLAIN
     },
     // The complement of a vector.
@@ -78,6 +88,7 @@ pub const HELPERS: &[HelperDef] = &[
         args: &[Type::V128],
         ret: Some(Type::V128),
         pure: true,
+        direct: Some(direct_complement),
         ..PLAIN
     },
     HelperDef {

@@ -17,6 +17,7 @@ use crate::op::{Op, effect};
 use crate::types::Type;
 use crate::unit::{Inst, Unit, Value};
 use std::ops::Range;
+use tulk_base::MemOp;
 
 /// No instruction.
 pub(super) const NONE: u32 = u32::MAX;
@@ -91,6 +92,8 @@ pub(super) struct Analysis {
     /// Guest slots, then locals.
     slots: Vec<SlotUse>,
     guest_slots: usize,
+    /// MMU index of plain loads and stores: that of the unit's first access.
+    pub mmu: u8,
 }
 
 /// An operation's operands, constant last.
@@ -116,6 +119,8 @@ pub(super) struct Address {
 impl Analysis {
     pub fn scan(&mut self, unit: &Unit, guest_slots: usize, helpers: &[HelperDef]) {
         self.guest_slots = guest_slots;
+        let mut accesses = unit.insts.iter().filter(|i| matches!(i.op, Op::Load | Op::Store));
+        self.mmu = accesses.next().map_or(0, |inst| inst.memop().mmu());
         self.slots.clear();
         self.slots.resize(guest_slots + unit.locals.len(), SlotUse { write: NONE, read: NONE });
         self.dead_sets.clear();
@@ -341,10 +346,10 @@ fn partner(op: Op) -> Option<Op> {
 }
 
 /// Whether a plain load or store has its own code: its [`super::code::kind`].
-pub(super) fn plain_kind(inst: &Inst) -> Option<u16> {
+pub(super) fn plain_kind(inst: &Inst, mmu: u8) -> Option<u16> {
     use super::code::kind;
     let op = inst.memop();
-    if op.0 & !0xf != 0 {
+    if op.0 & !0xf != MemOp(0).with_mmu(mmu).0 {
         return None;
     }
     let store = inst.op == Op::Store;
@@ -560,7 +565,7 @@ impl Backward<'_> {
         let addr = inst.args[0];
         let ty = self.unit.type_of(addr);
         let short_offset = inst.imm == inst.imm as i32 as i64;
-        let plain = plain_kind(inst).is_some();
+        let plain = plain_kind(inst, self.all.mmu).is_some();
         let fused = plain
             && self.fuse(addr, i, |this, def| {
                 let constant = || this.all.operands(this.unit, def).k.is_some();

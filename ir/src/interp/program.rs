@@ -54,6 +54,8 @@ pub struct Program {
     marks: u32,
     code: u32,
     pub(super) fp: FpRule,
+    /// MMU index of plain loads and stores.
+    pub(super) mmu: u8,
     exits: Exits,
     /// First cell and number of cells of the guest's slots, for the check of what helpers write.
     #[cfg(debug_assertions)]
@@ -67,6 +69,7 @@ pub(super) struct Parts<'a> {
     pub marks: &'a [Step],
     pub exits: &'a [ExitInfo],
     pub fp: FpRule,
+    pub mmu: u8,
     #[cfg_attr(not(debug_assertions), expect(dead_code))]
     pub layout: &'a RegLayout,
 }
@@ -92,7 +95,7 @@ impl Program {
 
     /// Puts the parts together. The constants' numbers in the steps count from the end of the steps.
     pub(super) fn assemble(parts: Parts<'_>) -> Program {
-        let Parts { steps: code, constants, marks, exits, fp, .. } = parts;
+        let Parts { steps: code, constants, marks, exits, fp, mmu, .. } = parts;
         let mut steps = Vec::with_capacity(code.len() + constants.len() + marks.len());
         steps.extend_from_slice(code);
         steps.extend_from_slice(constants);
@@ -108,6 +111,7 @@ impl Program {
             marks: (code.len() + constants.len()) as u32,
             code: code.len() as u32,
             fp,
+            mmu,
             exits,
             #[cfg(debug_assertions)]
             slots: parts.layout.slots().iter().map(|slot| (slot.cell, slot.ty.cells())).collect(),
@@ -142,6 +146,12 @@ impl Program {
     #[inline]
     pub fn fp(&self) -> FpRule {
         self.fp
+    }
+
+    /// MMU index of the steps that are plain loads and stores.
+    #[inline]
+    pub fn mmu(&self) -> u8 {
+        self.mmu
     }
 
     /// Number of steps.

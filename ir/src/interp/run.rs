@@ -335,14 +335,14 @@ fn execute<'p, E: HelperEnv, C: Chain<'p>, const ONE: bool>(
             }
             macro_rules! load {
                 (U128 $mode:ident $extend:ident) => {
-                    match env.load128(GuestVa(address!($mode)), MemOp::U128) {
+                    match env.load128(GuestVa(address!($mode)), MemOp::U128.with_mmu(p.mmu)) {
                         Ok(value) => set2!(d, value),
                         Err(fault) => return faulted(p, state, ip, fault),
                     }
                 };
                 // Memory extends to 64 bits; a narrower result is cut.
                 ($op:ident $mode:ident $extend:ident) => {
-                    match env.load(GuestVa(address!($mode)), MemOp::$op) {
+                    match env.load(GuestVa(address!($mode)), MemOp::$op.with_mmu(p.mmu)) {
                         Ok(value) => set!(d, value as $extend as u64),
                         Err(fault) => return faulted(p, state, ip, fault),
                     }
@@ -350,10 +350,18 @@ fn execute<'p, E: HelperEnv, C: Chain<'p>, const ONE: bool>(
             }
             macro_rules! store {
                 (U128 $mode:ident) => {
-                    fallible!(env.store128(GuestVa(address!($mode)), MemOp::U128, get2!(d)))
+                    fallible!(env.store128(
+                        GuestVa(address!($mode)),
+                        MemOp::U128.with_mmu(p.mmu),
+                        get2!(d)
+                    ))
                 };
                 ($op:ident $mode:ident) => {
-                    fallible!(env.store(GuestVa(address!($mode)), MemOp::$op, get!(d)))
+                    fallible!(env.store(
+                        GuestVa(address!($mode)),
+                        MemOp::$op.with_mmu(p.mmu),
+                        get!(d)
+                    ))
                 };
             }
             macro_rules! float {

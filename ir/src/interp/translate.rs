@@ -106,8 +106,9 @@ pub(super) fn translate(
         translator.block(block);
     }
     s.fix();
-    let Scratch { steps, constants, marks, exits, .. } = s;
-    Program::assemble(Parts { steps, constants, marks, exits, fp: unit.fp, layout })
+    let Scratch { steps, constants, marks, exits, analysis, .. } = s;
+    let (fp, mmu) = (unit.fp, analysis.mmu);
+    Program::assemble(Parts { steps, constants, marks, exits, fp, mmu, layout })
 }
 
 struct Translator<'a> {
@@ -580,7 +581,7 @@ impl Translator<'_> {
 
     fn load(&mut self, i: u32, inst: &Inst) {
         self.mark();
-        match plain_kind(inst) {
+        match plain_kind(inst, self.s.analysis.mmu) {
             Some(kind) => {
                 let (a, b, imm, mode) = self.plain_address(i, inst);
                 let d = self.place(inst.dst);
@@ -599,7 +600,7 @@ impl Translator<'_> {
     fn store(&mut self, i: u32, inst: &Inst) {
         self.mark();
         let value = self.cell(inst.args[1]);
-        match plain_kind(inst) {
+        match plain_kind(inst, self.s.analysis.mmu) {
             Some(kind) => {
                 let (a, b, imm, mode) = self.plain_address(i, inst);
                 self.step(code::plain_store(kind, mode), value, a, b, imm);

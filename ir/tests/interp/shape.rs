@@ -253,6 +253,7 @@ fn undeclared_writes_are_noticed() {
         writes: Access::These(&[X0]),
         may_trap: false,
         pure: false,
+        direct: None,
     };
     let mut unit = Unit::new(0x1000, 0, FpRule::Arm);
     let helpers = [helper];

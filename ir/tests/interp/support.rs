@@ -113,6 +113,7 @@ pub const HELPERS: &[HelperDef] = &[
         writes: Access::None,
         may_trap: false,
         pure: true,
+        direct: None,
     },
     HelperDef {
         name: "all",
@@ -123,6 +124,7 @@ pub const HELPERS: &[HelperDef] = &[
         writes: Access::All,
         may_trap: true,
         pure: false,
+        direct: None,
     },
     HelperDef {
         name: "these",
@@ -133,6 +135,7 @@ pub const HELPERS: &[HelperDef] = &[
         writes: Access::These(&[Slot(Type::I64 as u16 * 4 + 1), Slot(Type::V128 as u16 * 4 + 1)]),
         may_trap: false,
         pure: false,
+        direct: None,
     },
     HelperDef {
         name: "memory",
@@ -143,6 +146,7 @@ pub const HELPERS: &[HelperDef] = &[
         writes: Access::None,
         may_trap: true,
         pure: false,
+        direct: None,
     },
 ];
 
