@@ -12,6 +12,9 @@
 //! Hosts: `raw/x86_64.rs` (inline assembly and a fixup table), `raw/generic.rs` (system calls that
 //! check; slow, for hosts without a file of their own).
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use tulk_base::tlb::{ITLB_ENTRIES, TLB_ENTRY_LOG2, TLB_PAGE_LOG2, TlbEntry, itlb_index};
+
 #[cfg(target_arch = "x86_64")]
 #[path = "raw/x86_64.rs"]
 mod host;
@@ -94,6 +97,93 @@ pub(crate) fn remap(
         libc::mremap(addr as *mut _, old_len as usize, new_len as usize, flags, to as *mut u8)
     };
     if p == libc::MAP_FAILED { Err(errno()) } else { Ok(p as usize) }
+}
+
+/// Types of which all zero bytes are a value.
+///
+/// # Safety
+/// Just that.
+pub(crate) unsafe trait Zeroed {}
+
+// SAFETY: numbers.
+unsafe impl Zeroed for std::sync::atomic::AtomicU8 {}
+// SAFETY: numbers.
+unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: numbers.
+unsafe impl Zeroed for std::sync::atomic::AtomicU64 {}
+
+/// Zeroed memory of which only what is written costs anything.
+pub(crate) fn zeroed_slice<T: Zeroed>(n: usize) -> Box<[T]> {
+    // SAFETY: what the trait says.
+    unsafe { Box::new_zeroed_slice(n).assume_init() }
+}
+
+/// Anonymous memory for a guest's RAM: of the host only what is touched, in large pages where the host can.
+pub(crate) fn map_ram(len: u64) -> Result<usize, i32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let host = map(0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)?;
+    // SAFETY: advice on the mapping just made.
+    unsafe { libc::madvise(host as *mut _, len as usize, libc::MADV_HUGEPAGE) };
+    Ok(host)
+}
+
+/// A table of TLB entries as its owner's fast path sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct View {
+    /// `(entries - 1) << TLB_ENTRY_LOG2`.
+    pub mask: u64,
+    pub base: *const TlbEntry,
+}
+
+// SAFETY: the entries are atomics; `View::entry` says when the pointer is used.
+unsafe impl Send for View {}
+
+impl View {
+    pub const NONE: View = View { mask: 0, base: std::ptr::null() };
+
+    pub fn of(table: &[TlbEntry]) -> View {
+        View { mask: (table.len() as u64 - 1) << TLB_ENTRY_LOG2, base: table.as_ptr() }
+    }
+
+    /// The entry in which the page of `va` may be. Only [`crate::TlbOwner`] has views, and only of tables that exist: it
+    /// is the only one to move or free a table, and looks where they are before it returns from doing so.
+    #[inline(always)]
+    pub fn entry(&self, va: u64) -> Option<&TlbEntry> {
+        if self.base.is_null() {
+            return None;
+        }
+        let offset =
+            va >> (TLB_PAGE_LOG2 - TLB_ENTRY_LOG2) & self.mask & !((1 << TLB_ENTRY_LOG2) - 1);
+        // SAFETY: the table exists, see above; the mask keeps the offset inside it, at a multiple of the entry's size.
+        Some(unsafe { &*self.base.byte_add(offset as usize) })
+    }
+}
+
+/// A code TLB, as [`View`].
+#[derive(Clone, Copy)]
+pub(crate) struct CodeView(*const AtomicU32);
+
+// SAFETY: as for `View`.
+unsafe impl Send for CodeView {}
+
+impl CodeView {
+    pub const NONE: CodeView = CodeView(std::ptr::null());
+    pub fn of(table: &[AtomicU32]) -> CodeView {
+        assert_eq!(table.len(), ITLB_ENTRIES);
+        CodeView(table.as_ptr())
+    }
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+    /// The entry that belongs to the page of `va`; 0 without a table.
+    #[inline]
+    pub fn get(&self, va: u64) -> u32 {
+        if self.0.is_null() {
+            return 0;
+        }
+        // SAFETY: the table exists, as for `View`; the index is below its length.
+        unsafe { &*self.0.add(itlb_index(va)) }.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]

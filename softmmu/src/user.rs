@@ -21,6 +21,7 @@
 
 mod code;
 mod copy;
+mod trap;
 
 use crate::intervals::{EXEC, Intervals, MapName, Mapped, READ, Region, WRITE};
 use crate::raw;
@@ -147,6 +148,7 @@ struct Maps {
     /// By page number.
     code: BTreeMap<u64, CodePage>,
     generation: u64,
+    traps: trap::Traps,
     brk_start: u64,
     brk: u64,
     /// Where anonymous placement starts to look, top down.
@@ -165,6 +167,8 @@ pub struct UserSpace {
     maps: RwLock<Maps>,
     /// Some page was watched at some time; as long as none was, writes need no look at the map.
     watching: AtomicBool,
+    /// Some page is trapped for a debugger.
+    trapping: AtomicBool,
     listener: OnceLock<Arc<dyn CodeListener>>,
 }
 
@@ -209,6 +213,7 @@ impl UserSpace {
             tags: false,
             maps: RwLock::new(maps),
             watching: AtomicBool::new(false),
+            trapping: AtomicBool::new(false),
             listener: OnceLock::new(),
         })
     }
@@ -423,7 +428,13 @@ impl UserSpace {
             file: req.flags & libc::MAP_ANONYMOUS == 0,
             grows: req.flags & libc::MAP_GROWSDOWN != 0,
         };
+        let prot = region.prot;
         maps.regions.insert(start..start + len, region);
+        if self.has_traps() {
+            for page in maps.traps.in_range(start..start + len) {
+                let _ = self.apply(&maps, page..page + PAGE, prot);
+            }
+        }
         drop(maps);
         self.report(dirty, CodeChange::Unmapped);
         Ok(GuestVa(start))
@@ -621,7 +632,15 @@ impl UserSpace {
                 at = page + PAGE;
             }
         }
-        set(at..range.end, want)
+        set(at..range.end, want)?;
+        if self.has_traps() {
+            for page in maps.traps.in_range(range) {
+                let watched = maps.code.get(&(page / PAGE)).is_some_and(|p| p.watched);
+                let open = if watched { want & !libc::PROT_WRITE } else { want };
+                set(page..page + PAGE, maps.traps.limit(page, open))?;
+            }
+        }
+        Ok(())
     }
 
     /// `mremap`; `flags` are the host's `MREMAP_*`.

@@ -63,16 +63,16 @@ impl<'a> UserMem<'a> {
 
 /// Puts the low `bytes` of `value` into guest byte order (and back).
 #[inline(always)]
-fn order_bytes(value: u64, op: MemOp) -> u64 {
+pub(crate) fn order_bytes(value: u64, op: MemOp) -> u64 {
     if op.big_endian() { value.swap_bytes() >> (64 - 8 * op.bytes()) } else { value }
 }
 #[inline(always)]
-fn order_bytes128(value: u128, op: MemOp) -> u128 {
+pub(crate) fn order_bytes128(value: u128, op: MemOp) -> u128 {
     if op.big_endian() { value.swap_bytes() } else { value }
 }
 
 #[inline(always)]
-fn extend(value: u64, op: MemOp) -> u64 {
+pub(crate) fn extend(value: u64, op: MemOp) -> u64 {
     if !op.signed() {
         return value;
     }
@@ -84,13 +84,13 @@ fn extend(value: u64, op: MemOp) -> u64 {
     }
 }
 
-fn mask(op: MemOp) -> u64 {
+pub(crate) fn mask(op: MemOp) -> u64 {
     u64::MAX >> (64 - 8 * op.bytes().min(8))
 }
 
 /// Loads `1 << log2` bytes (at most 8), zero-extended, in host byte order.
 #[inline(always)]
-fn load(host: usize, log2: u8) -> Result<u64, Fault> {
+pub(crate) fn load(host: usize, log2: u8) -> Result<u64, Fault> {
     match log2 {
         0 => raw::load8(host).map(u64::from),
         1 => raw::load16(host).map(u64::from),
@@ -99,7 +99,7 @@ fn load(host: usize, log2: u8) -> Result<u64, Fault> {
     }
 }
 
-fn xchg(host: usize, log2: u8, value: u64) -> Result<u64, Fault> {
+pub(crate) fn xchg(host: usize, log2: u8, value: u64) -> Result<u64, Fault> {
     match log2 {
         0 => raw::xchg8(host, value as u8).map(u64::from),
         1 => raw::xchg16(host, value as u16).map(u64::from),
@@ -117,7 +117,7 @@ fn xadd(host: usize, log2: u8, value: u64) -> Result<u64, Fault> {
     }
 }
 
-fn cas(host: usize, log2: u8, expected: u64, new: u64) -> Result<u64, Fault> {
+pub(crate) fn cas(host: usize, log2: u8, expected: u64, new: u64) -> Result<u64, Fault> {
     match log2 {
         0 => raw::cas8(host, expected as u8, new as u8).map(u64::from),
         1 => raw::cas16(host, expected as u16, new as u16).map(u64::from),
@@ -127,7 +127,7 @@ fn cas(host: usize, log2: u8, expected: u64, new: u64) -> Result<u64, Fault> {
 }
 
 /// What `rmw` stores when it finds `old`; both are zero-extended values of the access size.
-fn combine(rmw: RmwOp, op: MemOp, old: u64, operand: u64) -> u64 {
+pub(crate) fn combine(rmw: RmwOp, op: MemOp, old: u64, operand: u64) -> u64 {
     let sext = |v| extend(v, op.with_sign()) as i64;
     let pick = |first: bool| if first { old } else { operand };
     match rmw {
@@ -142,6 +142,28 @@ fn combine(rmw: RmwOp, op: MemOp, old: u64, operand: u64) -> u64 {
         RmwOp::MaxS => pick(sext(old) >= sext(operand)),
         RmwOp::MinU => pick(old <= operand),
         RmwOp::MaxU => pick(old >= operand),
+    }
+}
+
+/// A read-modify-write with a value as operand; the memory bytes from before.
+#[inline(always)]
+pub(crate) fn rmw_at(host: usize, op: MemOp, rmw: RmwOp, operand: u64) -> Result<u64, Fault> {
+    let log2 = op.log2();
+    match rmw {
+        RmwOp::Xchg => xchg(host, log2, order_bytes(operand, op)),
+        RmwOp::Add if !op.big_endian() => xadd(host, log2, operand),
+        RmwOp::Sub if !op.big_endian() => xadd(host, log2, operand.wrapping_neg()),
+        _ => {
+            let mut seen = load(host, log2)?;
+            loop {
+                let new = combine(rmw, op, order_bytes(seen, op), operand);
+                let old = cas(host, log2, seen, order_bytes(new, op))?;
+                if old == seen {
+                    return Ok(old);
+                }
+                seen = old;
+            }
+        }
     }
 }
 
@@ -193,24 +215,8 @@ impl GuestMem for UserMem<'_> {
     }
 
     fn rmw(&mut self, va: GuestVa, op: MemOp, rmw: RmwOp, operand: u64) -> Result<u64, MemFault> {
-        let log2 = op.log2();
         let operand = operand & mask(op);
-        let old = self.access(va, op, AccessKind::Write, |host| match rmw {
-            RmwOp::Xchg => xchg(host, log2, order_bytes(operand, op)),
-            RmwOp::Add if !op.big_endian() => xadd(host, log2, operand),
-            RmwOp::Sub if !op.big_endian() => xadd(host, log2, operand.wrapping_neg()),
-            _ => {
-                let mut seen = load(host, log2)?;
-                loop {
-                    let new = combine(rmw, op, order_bytes(seen, op), operand);
-                    let old = cas(host, log2, seen, order_bytes(new, op))?;
-                    if old == seen {
-                        return Ok(old);
-                    }
-                    seen = old;
-                }
-            }
-        })?;
+        let old = self.access(va, op, AccessKind::Write, |host| rmw_at(host, op, rmw, operand))?;
         Ok(order_bytes(old, op))
     }
 

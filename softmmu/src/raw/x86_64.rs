@@ -16,7 +16,8 @@ macro_rules! row {
     };
 }
 
-#[repr(C)]
+/// Packed: the assembler starts the section where it likes.
+#[repr(C, packed)]
 struct Row {
     pc: i32,
     to: i32,

@@ -27,6 +27,7 @@ impl UserSpace {
                 page.watched = true;
                 if m.region.prot & WRITE != 0 {
                     let prot = host_prot(m.region.prot) & !libc::PROT_WRITE;
+                    let prot = maps.traps.limit(at, prot);
                     let _ = raw::protect(self.host(at), PAGE, prot);
                 }
             }
@@ -75,9 +76,14 @@ impl UserSpace {
         if prot & WRITE == 0 || !maps.code.contains_key(&(page.0 / PAGE)) {
             return WriteFault::NotOurs;
         }
+        let watched = maps.code.get(&(page.0 / PAGE)).is_some_and(|p| p.watched);
+        let host = maps.traps.limit(page.0, host_prot(prot));
+        if !watched && host & libc::PROT_WRITE == 0 {
+            return WriteFault::NotOurs;
+        }
         // Another thread may have been first; the access can be repeated then too.
         maps.unwatch(page.0);
-        match raw::protect(self.host(page.0), PAGE, host_prot(prot)) {
+        match raw::protect(self.host(page.0), PAGE, host) {
             Ok(()) => WriteFault::CodePage { va: page },
             Err(_) => WriteFault::NotOurs,
         }
@@ -98,7 +104,8 @@ impl UserSpace {
         let mut maps = self.maps.write();
         for page in maps.watched(range) {
             let prot = maps.regions.find(page).map_or(0, |(.., r)| r.prot);
-            if prot & WRITE != 0 && raw::protect(self.host(page), PAGE, host_prot(prot)).is_ok() {
+            let host = maps.traps.limit(page, host_prot(prot));
+            if prot & WRITE != 0 && raw::protect(self.host(page), PAGE, host).is_ok() {
                 maps.unwatch(page);
                 dirty.push(page);
             }

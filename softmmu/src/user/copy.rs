@@ -5,7 +5,11 @@ use super::*;
 impl UserSpace {
     /// Copies guest memory into `out`; returns how many bytes could be read.
     pub fn copy_in_partial(&self, va: GuestVa, out: &mut [u8]) -> usize {
-        raw::copy_from(out, self.host_ptr(self.untag(va)))
+        let done = raw::copy_from(out, self.host_ptr(self.untag(va)));
+        if done < out.len() && self.has_traps() {
+            return self.untrapped(|| raw::copy_from(out, self.host_ptr(self.untag(va))));
+        }
+        done
     }
     /// Copies guest memory into `out`.
     pub fn copy_in(&self, va: GuestVa, out: &mut [u8]) -> Result<(), MemFault> {
@@ -17,7 +21,10 @@ impl UserSpace {
     }
     /// Copies `data` into guest memory. Bytes in front of a fault are written.
     pub fn copy_out(&self, va: GuestVa, data: &[u8]) -> Result<(), MemFault> {
-        let done = raw::copy_to(self.host_ptr(self.untag(va)), data);
+        let mut done = raw::copy_to(self.host_ptr(self.untag(va)), data);
+        if done < data.len() && self.has_traps() {
+            done = self.untrapped(|| raw::copy_to(self.host_ptr(self.untag(va)), data));
+        }
         if done == data.len() {
             return Ok(());
         }
@@ -59,6 +66,10 @@ impl UserSpace {
             }
         }
         let allowed = (at.min(end) - va.0) as usize;
-        raw::copy_from(&mut out[..allowed], self.host_ptr(va))
+        let done = raw::copy_from(&mut out[..allowed], self.host_ptr(va));
+        if done < allowed && self.has_traps() {
+            return self.untrapped(|| raw::copy_from(&mut out[..allowed], self.host_ptr(va)));
+        }
+        done
     }
 }
