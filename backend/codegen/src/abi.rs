@@ -29,13 +29,17 @@
 //! * `eval(env, w0, w1)` evaluates the IR operation packed in two words (`tulk_ir::interp::eval::EvalOp`) on
 //!   [`eval_args`] and stores the result with [`set_result`]. It cannot fail.
 //!
+//! * `mem(env, access, pc)` does an access of [`crate::MemoryModel::Paged`] that the inline lookup did not, at the address in
+//!   [`word::VA`]; [`MemAccess`] says which. Operands (value; expected and new) come as for `eval`, the result as in a plain
+//!   load's or atomic's cell. It stores `pc` to the pc cell and [`word::STATUS`] as `helper` does.
+//!
 //! Baseline code also calls [`word::THUNK_STEP`], by the plain System V convention (it may change whatever a function
 //! may): `step(env, program, index)` runs one step of a [`tulk_ir::interp::Program`] with [`tulk_ir::interp::step`].
 //! [`word::STATUS`] becomes 0, or non-zero when the step returned a trap, which the thunk keeps as it keeps a
 //! helper's; the code then leaves with [`Reason::HelperTrap`], and the pc cell is the one that the step left.
 
-use tulk_base::CpuState;
 use tulk_base::state::{CELL_ARGS, CELL_RET};
+use tulk_base::{CpuState, GuestMem, GuestVa, MemFault, MemOp, RmwOp};
 use tulk_ir::HelperDef;
 
 /// Numbers of the words in [`CpuState::engine`].
@@ -59,9 +63,20 @@ pub mod word {
     pub const RING_TOP: usize = 8;
     /// Address of the step thunk.
     pub const THUNK_STEP: usize = 9;
+    /// Address of the guest's helper table, an array of [`tulk_ir::HelperDef`].
+    pub const HELPERS: usize = 12;
+    /// Address of the memory thunk.
+    pub const THUNK_MEM: usize = 10;
+    /// Guest address for the memory thunk.
+    pub const VA: usize = 11;
     /// First word of the return ring: [`super::RING_ENTRIES`] of [`super::JumpEntry`]. Zeroed entries are
     /// empty: code address 0 never matches.
     pub const RING: usize = 16;
+    /// Two words for each MMU index: of its data TLB ([`tulk_base::tlb`]) the mask (entries minus one, times the entry's
+    /// size) and the address.
+    pub const TLB: usize = 80;
+    /// One word for each MMU index of fetches: the address of its code TLB.
+    pub const ITLB: usize = 112;
     /// From here on the words belong to the dispatcher.
     pub const DISPATCHER: usize = 128;
 }
@@ -118,6 +133,9 @@ pub enum Reason {
     Resync = 7,
     /// Baseline code has been entered as often as its [`crate::baseline::Profile`] allows; nothing was done yet.
     Hot = 8,
+    /// The page of the block at the pc cell is not, or not any more, what a check expected; see
+    /// [`crate::PageCheck`].
+    Page = 9,
 }
 
 impl Reason {
@@ -131,9 +149,67 @@ impl Reason {
             6 => Reason::Misaligned,
             7 => Reason::Resync,
             8 => Reason::Hot,
+            9 => Reason::Page,
             _ => return None,
         })
     }
+}
+
+/// What the memory thunk shall do, packed in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemAccess {
+    /// The result is extended to 64 bits as the operation says; 16 bytes to a pair.
+    Load(MemOp),
+    Store(MemOp),
+    Rmw(MemOp, RmwOp),
+    Cas(MemOp),
+}
+
+impl MemAccess {
+    pub const fn to_word(self) -> u64 {
+        match self {
+            MemAccess::Load(op) => op.0 as u64,
+            MemAccess::Store(op) => op.0 as u64 | 1 << 16,
+            MemAccess::Rmw(op, rmw) => op.0 as u64 | 2 << 16 | (rmw as u64) << 20,
+            MemAccess::Cas(op) => op.0 as u64 | 3 << 16,
+        }
+    }
+    pub const fn from_word(word: u64) -> MemAccess {
+        let op = MemOp(word as u16);
+        match word >> 16 & 3 {
+            0 => MemAccess::Load(op),
+            1 => MemAccess::Store(op),
+            2 => MemAccess::Rmw(op, RmwOp::ALL[(word >> 20 & 15) as usize % RmwOp::ALL.len()]),
+            _ => MemAccess::Cas(op),
+        }
+    }
+}
+
+/// Does what the memory thunk is called for, on `mem`.
+pub fn mem_access(
+    state: &mut CpuState,
+    mem: &mut impl GuestMem,
+    access: MemAccess,
+) -> Result<(), MemFault> {
+    let va = GuestVa(state.engine[word::VA]);
+    let (a, b) = (state.get128(CELL_ARGS), state.get128(CELL_ARGS + 2));
+    let wide = |op: MemOp| op.log2() == 4;
+    let value = match access {
+        MemAccess::Load(op) if wide(op) => mem.load128(va, op)?,
+        MemAccess::Load(op) => mem.load(va, op)? as u128,
+        MemAccess::Store(op) if wide(op) => {
+            mem.store128(va, op, a)?;
+            return Ok(());
+        }
+        MemAccess::Store(op) => {
+            mem.store(va, op, a as u64)?;
+            return Ok(());
+        }
+        MemAccess::Rmw(op, rmw) => mem.rmw(va, op, rmw, a as u64)? as u128,
+        MemAccess::Cas(op) => mem.cas(va, op, a, b)?,
+    };
+    set_result(state, value);
+    Ok(())
 }
 
 /// The arguments of a helper call, zero-extended as helpers expect them, `imm` last. (The cells hold them in

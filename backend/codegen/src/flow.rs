@@ -12,7 +12,7 @@
 //! Variables that are live into the entry are loaded there, all others are never loaded.
 
 use crate::checkpoint::Checkpoints;
-use crate::{CompileError, RegionInput};
+use crate::{CompileError, MemoryModel, PageCheck, RegionInput};
 use std::collections::HashMap;
 use tulk_base::MemAlign;
 use tulk_ir::op::{Op, effect};
@@ -86,6 +86,15 @@ pub struct Edge {
     pub back: bool,
     /// The guest pc at the target, for edges to the start of a unit.
     pub pc: Option<u64>,
+    /// What the target's page must be.
+    pub check: Option<PageCheck>,
+}
+
+impl Edge {
+    /// The region may be left on it.
+    fn leaves(&self) -> bool {
+        self.back || self.check.is_some()
+    }
 }
 
 /// One IR block.
@@ -166,7 +175,8 @@ impl Flow {
         flow.collect_vars(input);
         flow.build_nodes(input);
         flow.walk();
-        if input.precise {
+        // In paged memory an access that fails leaves by itself.
+        if input.precise && input.mem != MemoryModel::Paged {
             flow.checkpoints = Checkpoints::place(&flow, input);
         }
         flow.solve(input);
@@ -249,8 +259,14 @@ impl Flow {
             let (u, block) = (self.nodes[n].unit, self.nodes[n].block);
             let unit = input.units[u];
             let last = *unit.block(block).last().expect("a block ends in an instruction");
-            let inside = |b: u32| Edge { to: self.first[u] + b as usize, back: false, pc: None };
-            let enter = |pc: u64, to: usize| Edge { to: self.first[to], back: false, pc: Some(pc) };
+            let inside = |b: u32| {
+                let to = self.first[u] + b as usize;
+                Edge { to, back: false, pc: None, check: None }
+            };
+            let enter = |pc: u64, to: usize| {
+                let check = input.page_check(u, to);
+                Edge { to: self.first[to], back: false, pc: Some(pc), check }
+            };
             let succs = match last.op {
                 Op::Jump => vec![inside(last.imm2)],
                 Op::Brif => vec![inside(last.imm2), inside(last.imm as u32)],
@@ -349,7 +365,9 @@ impl Flow {
                 Effect::Call { store, load }
             }
             Op::Load | Op::Store | Op::AtomicRmw | Op::AtomicCas => {
-                if inst.memop().align() != MemAlign::Any && inst.memop().align_bytes() > 1 {
+                let op = inst.memop();
+                let aligned = op.align() != MemAlign::Any && op.align_bytes() > 1;
+                if aligned || input.mem == MemoryModel::Paged {
                     Effect::SyncAside
                 } else {
                     Effect::None
@@ -454,7 +472,7 @@ impl Flow {
             let mut dirty = node.dirty_in.clone();
             let insts = insts.iter().enumerate();
             self.scan(input, n, insts, &mut dirty, &mut uses[n], &mut defs[n]);
-            if node.succs.iter().any(|e| e.back) {
+            if node.succs.iter().any(Edge::leaves) {
                 dirty.subtract(&defs[n]);
                 uses[n].union(&dirty);
             }
@@ -487,7 +505,7 @@ impl Flow {
         let (mut live, mut defs) = (empty.clone(), empty);
         self.scan(input, n, insts, &mut dirty, &mut live, &mut defs);
         let mut out = self.live_out(n);
-        if node.succs.iter().any(|e| e.back) {
+        if node.succs.iter().any(Edge::leaves) {
             out.union(&dirty);
         }
         out.subtract(&defs);
@@ -511,7 +529,6 @@ pub fn constant(unit: &Unit, value: Value) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MemoryModel;
     use crate::checkpoint::Reaching;
     use tulk_ir::RegLayout;
     use tulk_ir::filetest::env::{HELPERS, layout};
@@ -531,7 +548,8 @@ mod tests {
             texts.iter().map(|t| parse(t, layout, HELPERS).expect("a unit")).collect();
         let units: Vec<&Unit> = units.iter().collect();
         let mem = MemoryModel::Flat;
-        let input = RegionInput { units: &units, layout, helpers: HELPERS, mem, precise };
+        let input =
+            RegionInput { units: &units, layout, helpers: HELPERS, mem, precise, pages: &[] };
         let flow = Flow::new(&input).expect("a region");
         check(&flow, &|name| flow.var(0, layout.by_name(name).expect("a register")));
     }
@@ -661,7 +679,7 @@ block0:
         with_flow(&[call, site, callee], false, |flow, _| {
             assert!(flow.returns_inside(0x1004));
             assert!(!flow.returns_inside(0x1008));
-            let back = Edge { to: 1, back: false, pc: Some(0x1004) };
+            let back = Edge { to: 1, back: false, pc: Some(0x1004), check: None };
             assert_eq!(flow.nodes[2].succs, [back]);
             assert!(flow.nodes[1].succs[0].back);
         });

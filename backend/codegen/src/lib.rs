@@ -20,4 +20,6 @@ mod region;
 
 pub use compiler::{Compiler, Options};
 pub use fault_map::FaultMap;
-pub use region::{CompileError, Edge, EdgeKind, Listing, MemoryModel, Region, RegionInput};
+pub use region::{
+    CompileError, Edge, EdgeKind, Listing, MemoryModel, PageCheck, Region, RegionInput,
+};

@@ -10,6 +10,32 @@ pub enum MemoryModel {
     Flat,
     /// Host address = [`crate::abi::word::MEM_BASE`] plus the zero-extended guest address.
     Based,
+    /// Guest addresses are looked up in the data TLB of the access's MMU index ([`tulk_base::tlb`]); what is not found there goes
+    /// through [`crate::abi::word::THUNK_MEM`]. The host never faults. Slots are exact at each access.
+    Paged,
+}
+
+/// What must hold where a block is entered, in paged memory: that its virtual page is what it was when the block was
+/// translated. Code leaves with [`crate::abi::Reason::Page`] when it is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageCheck {
+    /// The MMU index of fetches.
+    pub mmu: u8,
+    /// The entry of the code TLB ([`tulk_base::tlb::itlb_index`]).
+    pub index: u16,
+    /// What it must hold.
+    pub id: u32,
+}
+
+impl PageCheck {
+    /// The engine word with the table's address.
+    pub(crate) fn word(self) -> usize {
+        crate::abi::word::ITLB + self.mmu as usize
+    }
+    /// The entry's offset there, in bytes.
+    pub(crate) fn offset(self) -> i32 {
+        4 * self.index as i32
+    }
 }
 
 /// One compilation. All units have the same NaN rule.
@@ -24,6 +50,17 @@ pub struct RegionInput<'a> {
     /// At a fault all slots are exact at the pc that the fault map names, from which the interpreter repeats what led
     /// to the fault; else the pc is that of the faulting instruction, and the slots are not exact.
     pub precise: bool,
+    /// For each unit what must hold where control comes to it from outside or from a unit that demands something else;
+    /// empty when nothing is demanded.
+    pub pages: &'a [PageCheck],
+}
+
+impl RegionInput<'_> {
+    /// What unit `to` demands that unit `from` does not.
+    pub(crate) fn page_check(&self, from: usize, to: usize) -> Option<PageCheck> {
+        let (from, to) = (self.pages.get(from), self.pages.get(to));
+        to.filter(|_| from != to).copied()
+    }
 }
 
 /// What an edge stands for.

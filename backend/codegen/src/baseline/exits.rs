@@ -55,6 +55,12 @@ impl Emitter<'_> {
         self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RDI, OFFSET_EXIT_REQUEST), 0);
         let poll = self.asm.jcc(Cc::Ne);
         self.exits.polls.push((Reason::Poll, poll));
+        if let Some(check) = self.input.page {
+            self.asm.mov_rm(W::B64, RAX, engine(check.word()));
+            self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RAX, check.offset()), check.id as i32);
+            let other = self.asm.jcc(Cc::Ne);
+            self.exits.polls.push((Reason::Page, other));
+        }
         self.asm.mov_rm(W::B64, RAX, Mem::Data(Data::Literal(LITERAL_PROFILE)));
         let heat = Mem::base(RAX, profile.heat);
         self.asm.mov_rm(W::B32, RCX, heat);

@@ -1,10 +1,11 @@
 //! Guest memory accesses: host instructions that may fault, each with its guest instruction in the fault map.
 
 use super::asm::*;
+use super::paged::Operand;
 use super::regs::CELL_MEM_BASE;
 use super::{Emitter, engine};
 use crate::MemoryModel;
-use crate::abi::word;
+use crate::abi::{MemAccess, word};
 use tulk_base::state::CELL_ZERO;
 use tulk_base::{MemOp, MemOrder, RmwOp};
 use tulk_ir::interp::code::{self, Step, address, kind};
@@ -12,7 +13,7 @@ use tulk_ir::{FenceKind, Type};
 
 impl Emitter<'_> {
     /// The guest address of a plain access as an operand for `lea` or, in a flat memory, for the access.
-    fn guest_address(&mut self, mode: u16, step: &Step) -> (W, Mem) {
+    pub(super) fn guest_address(&mut self, mode: u16, step: &Step) -> (W, Mem) {
         let w = if mode & address::WRAP32 != 0 { W::B32 } else { W::B64 };
         let base = self.read(step.a);
         if mode & address::INDEX == 0 {
@@ -47,6 +48,7 @@ impl Emitter<'_> {
                 let far = self.mem_base();
                 Mem::index(far, base, 0, disp)
             }
+            (MemoryModel::Paged, _) => unreachable!("paged memory has no fixed place"),
             (model, _) => {
                 let far = (model == MemoryModel::Based).then(|| self.mem_base());
                 match mem {
@@ -72,13 +74,24 @@ impl Emitter<'_> {
         r
     }
 
+    /// An MMU index that only paged memory has.
+    fn foreign(&self, op: MemOp) -> bool {
+        op.mmu() != 0 && self.input.mem != MemoryModel::Paged
+    }
+
     /// The next instruction may fault.
     fn faulting(&mut self) {
+        if self.input.mem == MemoryModel::Paged {
+            return;
+        }
         self.map.push(self.asm.here(), Some(self.pc));
     }
 
     pub fn plain_load(&mut self, number: u16, step: &Step) {
         let (kind, mode) = (number >> 2, number & 3);
+        if self.input.mem == MemoryModel::Paged {
+            return self.paged_plain_load(kind, mode, step);
+        }
         let mem = self.host_address(mode, step);
         if kind == kind::U128 {
             let x = self.alloc_x();
@@ -108,7 +121,7 @@ impl Emitter<'_> {
         self.def(step.d, r);
     }
     /// Whether the next step makes a vector of the loaded cell.
-    fn wanted_in_vector(&self, kind: u16, d: u16) -> bool {
+    pub(super) fn wanted_in_vector(&self, kind: u16, d: u16) -> bool {
         let Some(next) = self.steps.get(self.now as usize + 1) else { return false };
         matches!(kind, kind::U32 | kind::U64) && next.code == code::ZEXT128 && next.a == d
     }
@@ -116,6 +129,9 @@ impl Emitter<'_> {
     pub fn plain_store(&mut self, number: u16, step: &Step) {
         let (kind, mode) = (number >> 2, number & 3);
         let value = step.d;
+        if self.input.mem == MemoryModel::Paged {
+            return self.paged_plain_store(kind, mode, step);
+        }
         if kind == kind::U128 {
             let x = self.read_pair(value);
             let mem = self.host_address(mode, step);
@@ -159,6 +175,7 @@ impl Emitter<'_> {
         match self.input.mem {
             MemoryModel::Flat => Mem::base(RAX, 0),
             MemoryModel::Based => Mem::index(self.mem_base(), RAX, 0, 0),
+            MemoryModel::Paged => self.probe_tlb(op, write),
         }
     }
     fn general_address(&mut self, step: &Step, narrow: bool, op: MemOp, write: bool) -> Mem {
@@ -169,13 +186,13 @@ impl Emitter<'_> {
     /// A load of any kind; false when it is the interpreter's.
     pub fn load(&mut self, narrow: bool, step: &Step) -> bool {
         let (op, ty) = (MemOp(step.b & 0x1fff), Type::from_u8((step.b >> 13) as u8));
-        if op.bytes() > 8 || op.mmu() != 0 {
+        if op.bytes() > 8 || self.foreign(op) {
             return false;
         }
-        let mem = self.general_address(step, narrow, op, false);
-        let size = W::of_log2(op.log2() as u16);
         let result = W::of_log2(ty.bytes().trailing_zeros() as u16);
         let r = self.alloc();
+        let mem = self.general_address(step, narrow, op, false);
+        let size = W::of_log2(op.log2() as u16);
         self.faulting();
         let signed = op.signed() && size < result;
         if op.big_endian() || !signed {
@@ -199,16 +216,18 @@ impl Emitter<'_> {
         if result < W::B32 {
             self.asm.movzx(result, r, r);
         }
+        self.missed(MemAccess::Load(op), Operand::None, Operand::None, Operand::Gpr(result, r));
         self.def(step.d, r);
         true
     }
 
     pub fn store(&mut self, narrow: bool, step: &Step) -> bool {
         let op = MemOp(step.b);
-        if op.bytes() > 8 || op.mmu() != 0 {
+        if op.bytes() > 8 || self.foreign(op) {
             return false;
         }
         let mut value = self.read(step.d);
+        let given = Operand::Gpr(W::B64, value);
         let mem = self.general_address(&Step { b: 0, ..*step }, narrow, op, true);
         let size = W::of_log2(op.log2() as u16);
         let swap = op.big_endian() && size != W::B8;
@@ -228,6 +247,7 @@ impl Emitter<'_> {
         } else {
             self.asm.mov_mr(size, mem, value);
         }
+        self.missed(MemAccess::Store(op), given, Operand::None, Operand::None);
         true
     }
 
@@ -254,7 +274,7 @@ impl Emitter<'_> {
     pub fn rmw(&mut self, step: &Step) -> bool {
         let Step { d, b, imm, .. } = *step;
         let (op, rmw) = (MemOp(imm as u16), RmwOp::ALL[(imm >> 16 & 0xff) as usize]);
-        if op.big_endian() || op.mmu() != 0 {
+        if op.big_endian() || self.foreign(op) {
             return false;
         }
         let w = W::of_log2(op.log2() as u16);
@@ -275,6 +295,8 @@ impl Emitter<'_> {
             }
             _ => self.rmw_loop(rmw, w, mem, value),
         }
+        let given = Operand::Gpr(W::B64, value);
+        self.missed(MemAccess::Rmw(op, rmw), given, Operand::None, Operand::Gpr(W::B64, RAX));
         self.atomic_result(w, d);
         true
     }
@@ -333,7 +355,7 @@ impl Emitter<'_> {
     pub fn cas(&mut self, step: &Step) -> bool {
         let Step { d, b, imm, .. } = *step;
         let op = MemOp((imm >> 16) as u16);
-        if op.bytes() > 8 || op.big_endian() || op.mmu() != 0 {
+        if op.bytes() > 8 || op.big_endian() || self.foreign(op) {
             return false;
         }
         let w = W::of_log2(op.log2() as u16);
@@ -342,6 +364,8 @@ impl Emitter<'_> {
         self.asm.mov_rr(W::B64, RAX, expected);
         self.faulting();
         self.asm.lock_cmpxchg(w, Mem::base(RSI, 0), new);
+        let [expected, new] = [expected, new].map(|r| Operand::Gpr(W::B64, r));
+        self.missed(MemAccess::Cas(op), expected, new, Operand::Gpr(W::B64, RAX));
         self.atomic_result(w, d);
         true
     }

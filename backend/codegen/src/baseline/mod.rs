@@ -21,6 +21,7 @@ mod flags;
 mod float;
 mod int;
 mod memory;
+mod paged;
 mod regs;
 mod steps;
 mod vector;
@@ -28,7 +29,7 @@ mod wide;
 
 use crate::abi::{EDGE_BYTES, word};
 use crate::fault_map::FaultMapBuilder;
-use crate::{CompileError, Edge, MemoryModel, Region};
+use crate::{CompileError, Edge, MemoryModel, PageCheck, Region};
 use asm::{Alu, Asm, Cc, Data, Mem, Patch, RDI, RDX, RSI, W};
 use exits::Exits;
 use float::Doubt;
@@ -50,6 +51,8 @@ pub struct Input<'a> {
     pub insns: u32,
     pub mem: MemoryModel,
     pub profile: Profile,
+    /// What must hold where it is entered.
+    pub page: Option<PageCheck>,
 }
 
 /// Where the code counts.
@@ -96,6 +99,7 @@ struct Scratch {
     calls: Vec<Patch>,
     traps: Vec<Patch>,
     literals: Vec<u8>,
+    misses: Vec<paged::Missed>,
 }
 
 /// Literals that every block has.
@@ -120,6 +124,9 @@ struct Emitter<'a> {
     /// Jumps to the way out after a trap that a thunk kept.
     traps: Vec<Patch>,
     literals: Vec<u8>,
+    /// Accesses to paged memory that are out of line, and the jump of the one that is being emitted.
+    misses: Vec<paged::Missed>,
+    miss: Option<Patch>,
     /// The step's number.
     now: u16,
     /// Its guest instruction, if it may fault.
@@ -158,8 +165,17 @@ impl Baseline {
     }
 
     pub fn compile(&mut self, input: &Input<'_>) -> Result<Region, CompileError> {
-        let Scratch { mut asm, mut exits, targets, mut doubts, mut calls, mut traps, mut literals } =
-            std::mem::take(&mut self.scratch);
+        let Scratch {
+            mut asm,
+            mut exits,
+            targets,
+            mut doubts,
+            mut calls,
+            mut traps,
+            mut literals,
+            mut misses,
+        } = std::mem::take(&mut self.scratch);
+        misses.clear();
         asm.clear();
         exits.clear();
         doubts.clear();
@@ -181,6 +197,8 @@ impl Baseline {
             calls,
             traps,
             literals,
+            misses,
+            miss: None,
             now: 0,
             pc: input.pc,
         };
@@ -211,6 +229,7 @@ impl<'a> Emitter<'a> {
             self.step(step);
         }
         self.map.push(self.asm.here(), None);
+        self.finish_misses();
         self.finish_doubts();
         self.finish_calls();
         self.finish_exits();
@@ -288,7 +307,9 @@ impl<'a> Emitter<'a> {
 
     /// Puts code, edge records and literals together.
     fn finish(self) -> (Region, Scratch) {
-        let Emitter { input, asm, exits, map, targets, doubts, calls, traps, literals, .. } = self;
+        let Emitter {
+            input, asm, exits, map, targets, doubts, calls, traps, literals, misses, ..
+        } = self;
         debug_assert!(targets.is_empty());
         let code_len = asm.here();
         let records = code_len.next_multiple_of(Region::ALIGN as u32);
@@ -315,6 +336,6 @@ impl<'a> Emitter<'a> {
             guest_insns: input.insns,
             listing: None,
         };
-        (region, Scratch { asm, exits, targets, doubts, calls, traps, literals })
+        (region, Scratch { asm, exits, targets, doubts, calls, traps, literals, misses })
     }
 }

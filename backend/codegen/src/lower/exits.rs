@@ -4,9 +4,9 @@
 //! jump. The ways back to the dispatcher are cold; those that look alike share a block.
 
 use super::Lower;
-use crate::EdgeKind;
 use crate::abi::{JUMP_HASH_PARTS, Reason, word};
 use crate::flow::{self, constant, exit_flags};
+use crate::{EdgeKind, PageCheck};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, types};
 use tulk_base::state::{CELL_PC, OFFSET_ENGINE, OFFSET_EXIT_REQUEST};
@@ -21,6 +21,8 @@ pub struct Common {
     unknown: Option<ir::Block>,
     /// Parameter pc.
     polled: Option<ir::Block>,
+    /// Parameter pc.
+    other_page: Option<ir::Block>,
 }
 
 const RING_STEP: i64 = 32;
@@ -57,9 +59,12 @@ impl Lower<'_> {
 
     /// Takes a successor edge, polling when it closes a loop.
     fn follow(&mut self, i: usize) {
-        let flow::Edge { to, back, pc } = self.flow.nodes[self.node].succs[i];
+        let flow::Edge { to, back, pc, check } = self.flow.nodes[self.node].succs[i];
         if back {
             self.poll(pc.expect("only edges between units close loops"));
+        }
+        if let (Some(check), Some(pc)) = (check, pc) {
+            self.check_page(check, pc);
         }
         self.jump_to_node(to);
     }
@@ -77,6 +82,23 @@ impl Lower<'_> {
         self.store_dirty();
         let pc = self.iconst(types::I64, pc as i64);
         let common = self.shared(|c| &mut c.polled, 1);
+        self.b.ins().jump(common, &[pc.into()]);
+        self.b.switch_to_block(here);
+    }
+
+    /// Leaves with the pc and all dirty slots stored when the page of the unit at `pc` is not the one expected.
+    pub(super) fn check_page(&mut self, check: PageCheck, pc: u64) {
+        let table = self.load_word(check.word());
+        let links = self.regions.links;
+        let id = self.b.ins().load(types::I32, links, table, check.offset());
+        let other = self.icmp_imm(IntCC::NotEqual, id, check.id as i64);
+        let cold = self.cold_block();
+        self.branch_cold(other, cold);
+        let here = self.b.current_block().expect("a block is open");
+        self.b.switch_to_block(cold);
+        self.store_dirty();
+        let pc = self.iconst(types::I64, pc as i64);
+        let common = self.shared(|c| &mut c.other_page, 1);
         self.b.ins().jump(common, &[pc.into()]);
         self.b.switch_to_block(here);
     }
@@ -115,6 +137,7 @@ impl Lower<'_> {
             (self.common.unlinked, Reason::Direct),
             (self.common.unknown, Reason::Indirect),
             (self.common.polled, Reason::Poll),
+            (self.common.other_page, Reason::Page),
         ];
         for (block, reason) in blocks {
             let Some(block) = block else { continue };

@@ -11,12 +11,12 @@
 //! which keeps the two from being recognised as the same access.
 
 use super::{Lower, clif_type};
-use crate::abi::{Reason, word};
+use crate::abi::{MemAccess, Reason, word};
 use crate::{CompileError, MemoryModel};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, AtomicRmwOp, InstBuilder, types};
-use tulk_base::state::CELL_PC;
-use tulk_base::{MemOp, MemOrder, RmwOp};
+use tulk_base::state::{CELL_PC, CELL_RET};
+use tulk_base::{MemOp, MemOrder, RmwOp, tlb};
 use tulk_ir::{FenceKind, Inst, Op, Type};
 
 /// A guest address made accessible.
@@ -29,12 +29,15 @@ struct Place {
 impl Lower<'_> {
     pub(super) fn load_mem_base(&mut self) -> Option<ir::Value> {
         match self.input.mem {
-            MemoryModel::Flat => None,
+            MemoryModel::Flat | MemoryModel::Paged => None,
             MemoryModel::Based => Some(self.load_word(word::MEM_BASE)),
         }
     }
 
     pub(super) fn lower_memory(&mut self, inst: &Inst) -> Result<Option<ir::Value>, CompileError> {
+        if self.input.mem == MemoryModel::Paged && inst.op != Op::Fence {
+            return self.paged(inst);
+        }
         Ok(match inst.op {
             Op::Load => Some(self.lower_load(inst)),
             Op::Store => {
@@ -54,9 +57,8 @@ impl Lower<'_> {
         })
     }
 
-    /// The place of an access at operand 0 plus the instruction's offset; leaves when it is misaligned.
-    fn place(&mut self, inst: &Inst, write: bool) -> Place {
-        let op = inst.memop();
+    /// The guest address of an access at operand 0 plus the instruction's offset: what to add to what.
+    fn guest_place(&mut self, inst: &Inst) -> (ir::Value, i32) {
         let imm = if matches!(inst.op, Op::Load | Op::Store) { inst.imm } else { 0 };
         let base = self.arg(inst, 0);
         let narrow = self.type_of(base) == types::I32;
@@ -74,6 +76,16 @@ impl Lower<'_> {
             let c = self.iconst(types::I64, imm);
             address = self.b.ins().iadd(base, c);
         }
+        (address, offset)
+    }
+
+    /// The place of an access; leaves when it is misaligned.
+    fn place(&mut self, inst: &Inst, write: bool) -> Place {
+        let op = inst.memop();
+        if let Some(host) = self.mapped {
+            return Place { host, offset: 0 };
+        }
+        let (address, offset) = self.guest_place(inst);
         if op.align_bytes() > 1 {
             let exact = self.b.ins().iadd_imm_s(address, offset as i64);
             self.check_aligned(exact, op, write);
@@ -83,6 +95,82 @@ impl Lower<'_> {
             Some(base) => self.b.ins().iadd(base, address),
         };
         Place { host, offset }
+    }
+
+    /// An access to paged memory: the data TLB's entry is probed inline, and what does not hit goes through the memory
+    /// thunk on a cold path.
+    fn paged(&mut self, inst: &Inst) -> Result<Option<ir::Value>, CompileError> {
+        let op = inst.memop();
+        let (write, access) = match inst.op {
+            Op::Load => (false, MemAccess::Load(op)),
+            Op::Store => (true, MemAccess::Store(op)),
+            Op::AtomicRmw => (true, MemAccess::Rmw(op, inst.rmw())),
+            _ => (true, MemAccess::Cas(op)),
+        };
+        let wide_cas = inst.op == Op::AtomicCas && op.log2() == 4;
+        if wide_cas && !self.host.cas128 {
+            return Err(CompileError::Host("no 128-bit compare-and-swap".into()));
+        }
+        let (address, offset) = self.guest_place(inst);
+        let va = self.flatten(Place { host: address, offset });
+        if op.align_bytes() > 1 {
+            self.check_aligned(va, op, write);
+        }
+        let (mut miss, entry) = self.probe(va, op, write);
+        if wide_cas && op.align_bytes() < 16 {
+            // The host's faults when it is misaligned.
+            let low = self.b.ins().band_imm_u(va, 15);
+            let misaligned = self.icmp_imm(IntCC::NotEqual, low, 0);
+            miss = self.b.ins().bor(miss, misaligned);
+        }
+        let cold = self.cold_block();
+        self.branch_cold(miss, cold);
+        let links = self.regions.links;
+        let addend = self.b.ins().load(types::I64, links, entry, tlb::TLB_ADDEND);
+        self.mapped = Some(self.b.ins().iadd(va, addend));
+        let value = match inst.op {
+            Op::Load => Some(self.lower_load(inst)),
+            Op::Store => {
+                self.lower_store(inst);
+                None
+            }
+            Op::AtomicRmw => Some(self.lower_rmw(inst)),
+            _ => Some(self.lower_cas(inst)?),
+        };
+        self.mapped = None;
+        let go_on = self.b.create_block();
+        let arg = value.map(|value| value.into());
+        let result = value.map(|value| {
+            let ty = self.type_of(value);
+            self.b.append_block_param(go_on, ty)
+        });
+        self.b.ins().jump(go_on, arg.as_slice());
+        self.b.switch_to_block(cold);
+        self.slow_access(inst, access, va);
+        let arg = value.map(|_| self.load_cell(inst.ty, CELL_RET).into());
+        self.b.ins().jump(go_on, arg.as_slice());
+        self.b.seal_block(go_on);
+        self.b.switch_to_block(go_on);
+        Ok(result)
+    }
+
+    /// Non-zero unless the access hits the TLB entry, which is the second value.
+    fn probe(&mut self, va: ir::Value, op: MemOp, write: bool) -> (ir::Value, ir::Value) {
+        let words = word::TLB + 2 * op.mmu() as usize;
+        let (mask, table) = (self.load_word(words), self.load_word(words + 1));
+        let shift = tlb::TLB_PAGE_LOG2 - tlb::TLB_ENTRY_LOG2;
+        let number = self.b.ins().ushr_imm_u(va, shift as i64);
+        let number = self.b.ins().band(number, mask);
+        let entry = self.b.ins().iadd(table, number);
+        let last = match op.bytes() {
+            1 => va,
+            n => self.b.ins().iadd_imm_s(va, n as i64 - 1),
+        };
+        let page = self.iconst(types::I64, -(1 << tlb::TLB_PAGE_LOG2));
+        let page = self.b.ins().band(last, page);
+        let field = if write { tlb::TLB_WRITE } else { tlb::TLB_READ };
+        let tag = self.b.ins().load(types::I64, self.regions.links, entry, field);
+        (self.b.ins().icmp(IntCC::NotEqual, tag, page), entry)
     }
 
     fn check_aligned(&mut self, address: ir::Value, op: MemOp, write: bool) {

@@ -21,7 +21,7 @@ use crate::abi::EDGE_BYTES;
 use crate::checkpoint::Reaching;
 use crate::fault_map::FaultMap;
 use crate::flow::{Bits, Effect, Flow};
-use crate::{CompileError, Edge, EdgeKind, RegionInput};
+use crate::{CompileError, Edge, EdgeKind, MemoryModel, RegionInput};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     self, AbiParam, AliasRegionData, Endianness, InstBuilder, MemFlagsData, SigRef, Signature,
@@ -126,9 +126,13 @@ pub struct Lower<'a> {
     regions: Regions,
     region_sig: SigRef,
     thunk_sig: SigRef,
+    /// Signatures of direct helpers by their number of words.
+    direct_sigs: [Option<SigRef>; 7],
     env: ir::Value,
     /// Host address of guest address 0, if it is not 0.
     mem_base: Option<ir::Value>,
+    /// Host address of the access that is being lowered, where it is known already.
+    mapped: Option<ir::Value>,
     vars: Vec<Variable>,
     blocks: Vec<ir::Block>,
     /// Edges into each node's block that are still to come.
@@ -198,8 +202,10 @@ pub fn lower(
         regions,
         region_sig,
         thunk_sig,
+        direct_sigs: [None; 7],
         env,
         mem_base: None,
+        mapped: None,
         vars,
         blocks,
         missing_preds,
@@ -231,6 +237,9 @@ pub fn lower(
 impl<'a> Lower<'a> {
     fn entry(&mut self) {
         self.poll(self.input.units[0].pc);
+        if let Some(&check) = self.input.pages.first() {
+            self.check_page(check, self.input.units[0].pc);
+        }
         if self.flow.checkpoints.dynamic {
             self.store_pc(self.input.units[0].pc);
         }
@@ -442,6 +451,9 @@ impl<'a> Lower<'a> {
 
     /// Memory flags for a guest access by the current guest instruction.
     fn guest_flags(&self) -> MemFlagsData {
+        if self.input.mem == MemoryModel::Paged {
+            return self.regions.guest.with_trap_code(None);
+        }
         let number = self.insns.len() as u32 - 1;
         let code = TrapCode::unwrap_user((number % TRAP_CODES) as u8 + 1);
         self.regions.guest.with_trap_code(Some(code))

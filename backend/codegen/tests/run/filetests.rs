@@ -35,3 +35,13 @@ fn filetests_baseline_flat() {
 fn filetests_baseline_based() {
     run_on(Machine::baseline(MemoryModel::Based));
 }
+
+#[test]
+fn filetests_paged() {
+    run(MemoryModel::Paged, true);
+}
+
+#[test]
+fn filetests_baseline_paged() {
+    run_on(Machine::baseline(MemoryModel::Paged));
+}

@@ -8,11 +8,14 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use tulk_base::state::CELL_PC;
+use tulk_base::tlb::{ITLB_ENTRIES, MMU_MODES, TLB_ENTRY_LOG2, TlbEntry};
 use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
-use tulk_codegen::abi::{self, JumpEntry, Reason, word};
+use tulk_codegen::abi::{self, JumpEntry, MemAccess, Reason, word};
 use tulk_codegen::baseline::{Baseline, Input, Profile};
 use tulk_codegen::code_memory::{CodeBlock, CodeMemory};
-use tulk_codegen::{Compiler, Edge, FaultMap, MemoryModel, Options, Region, RegionInput};
+use tulk_codegen::{
+    Compiler, Edge, FaultMap, MemoryModel, Options, PageCheck, Region, RegionInput,
+};
 use tulk_ir::filetest::env::{HELPERS, TestEnv, layout};
 use tulk_ir::filetest::{Outcome, Runner};
 use tulk_ir::interp::eval::{EvalOp, eval};
@@ -102,6 +105,44 @@ macro_rules! thunk {
 }
 thunk!(helper_thunk, run_helper);
 thunk!(eval_thunk, run_eval);
+thunk!(mem_thunk, run_mem);
+
+/// The memory thunk: on the environment's memory.
+extern "sysv64" fn run_mem(state: *mut CpuState, access: u64, pc: u64) {
+    // SAFETY: called from generated code with the state of the run, under LOCK.
+    let (state, env, trap) = unsafe { (&mut *state, &mut *CURRENT.0.get(), &mut *CURRENT.1.get()) };
+    let env = env.as_mut().expect("a run is on");
+    state.set_pc(pc);
+    copy_pages(env, false);
+    let result = abi::mem_access(state, env, MemAccess::from_word(access));
+    copy_pages(env, true);
+    state.engine[word::STATUS] = result.is_err() as u64;
+    if let Err(fault) = result {
+        *trap = Some(Trap::Mem(fault));
+    }
+}
+
+/// The data TLB of paged runs: of the three test pages the first is fast, the second only for loads, the third for loads
+/// as that is all it allows.
+fn tlb_table(host: u64) -> Box<[TlbEntry]> {
+    let table: Box<[TlbEntry]> = (0..8)
+        .map(|_| TlbEntry {
+            read: AtomicU64::new(u64::MAX),
+            write: AtomicU64::new(u64::MAX),
+            addend: AtomicU64::new(0),
+            page: AtomicU64::new(0),
+        })
+        .collect();
+    for (page, write) in
+        [(PAGES, PAGES), (PAGES + 0x1000, PAGES + 0x1001), (PAGES + 0x2000, u64::MAX)]
+    {
+        let entry = &table[(page >> 12) as usize & 7];
+        entry.read.store(page, SeqCst);
+        entry.write.store(write, SeqCst);
+        entry.addend.store(host - PAGES, SeqCst);
+    }
+    table
+}
 
 extern "sysv64" fn run_helper(state: *mut CpuState, number: u64, imm: u64) {
     // SAFETY: called from generated code with the state of the run, under LOCK.
@@ -293,6 +334,7 @@ impl Placed {
 pub enum Left {
     Poll,
     Hot,
+    Page,
     /// Unlinked edge: its address.
     Direct(u64),
     Indirect {
@@ -328,6 +370,11 @@ pub struct Machine {
     pub precise: bool,
     pub layout: RegLayout,
     pub cache: Vec<JumpEntry>,
+    pub tlb: Box<[TlbEntry]>,
+    /// The code TLB of all MMU indexes.
+    pub itlb: Vec<u32>,
+    /// What the next compilation demands of its pages.
+    pub pages: Vec<PageCheck>,
     /// Rounding mode of runs, if not the environment's.
     pub round: Option<Round>,
     /// The last run ended in a fault whose address the host did not tell or that does not come back the same, see
@@ -349,6 +396,9 @@ impl Machine {
             precise,
             layout: layout(),
             cache: vec![JumpEntry::default(); abi::JUMP_CACHE_ENTRIES],
+            tlb: tlb_table(BASE.load(SeqCst) + PAGES),
+            itlb: vec![0; ITLB_ENTRIES],
+            pages: Vec::new(),
             round: None,
             unknown_fault: false,
         }
@@ -364,7 +414,8 @@ impl Machine {
         let base = self.counters.as_ptr() as u64;
         let profile = Profile { base, heat: 0, limit, edges: [Some(4), Some(8)] };
         let (pc, flags, insns) = (unit.pc, unit.flags, unit.guest_insns);
-        let input = Input { program, pc, flags, insns, mem: self.model, profile };
+        let page = self.pages.first().copied();
+        let input = Input { program, pc, flags, insns, mem: self.model, profile, page };
         self.baseline.compile(&input).unwrap()
     }
 
@@ -375,6 +426,7 @@ impl Machine {
             helpers: HELPERS,
             mem: self.model,
             precise: self.precise,
+            pages: &self.pages,
         };
         let region = self.compiler.compile(&input).unwrap_or_else(|e| {
             let text: String = units.iter().map(|u| u.display(&self.layout).to_string()).collect();
@@ -396,12 +448,19 @@ impl Machine {
         state.engine[word::THUNK_HELPER] = helper_thunk as *const () as u64;
         state.engine[word::THUNK_EVAL] = eval_thunk as *const () as u64;
         state.engine[word::THUNK_STEP] = run_step as *const () as u64;
+        state.engine[word::HELPERS] = HELPERS.as_ptr() as u64;
+        state.engine[word::THUNK_MEM] = mem_thunk as *const () as u64;
+        for mmu in 0..MMU_MODES {
+            state.engine[word::TLB + 2 * mmu] = 7 << TLB_ENTRY_LOG2;
+            state.engine[word::TLB + 2 * mmu + 1] = self.tlb.as_ptr() as u64;
+            state.engine[word::ITLB + mmu] = self.itlb.as_ptr() as u64;
+        }
         state.engine[word::MEM_BASE] = BASE.load(SeqCst);
         state.engine[word::JUMP_CACHE] = self.cache.as_ptr() as u64;
     }
 
     fn host_pages(&self) -> u64 {
-        PAGES + if self.model == MemoryModel::Based { BASE.load(SeqCst) } else { 0 }
+        PAGES + if self.model != MemoryModel::Flat { BASE.load(SeqCst) } else { 0 }
     }
 
     /// Runs code at `address` with guest memory as in `env`.
@@ -455,6 +514,7 @@ impl Machine {
             Reason::Direct => Left::Direct(a),
             Reason::Indirect => Left::Indirect { flags: a },
             Reason::Resync => Left::Resync,
+            Reason::Page => Left::Page,
             Reason::Trap => Left::Trap(ExitKind::from_u8(a as u8).trap(b as u32).expect("a trap")),
             Reason::HelperTrap => Left::Trap(trap.expect("the helper's trap")),
             Reason::Misaligned => Left::Trap(Trap::Mem(MemFault {
@@ -529,7 +589,9 @@ impl Runner for Machine {
         let (mut first_state, mut first_env) = (CpuState::new(), env.clone());
         first_state.cells.copy_from_slice(&state.cells);
         let mut left = self.run_region(&placed, state, env);
-        if let Left::Trap(Trap::Mem(MemFault { cause: FaultCause::Align, .. })) = left {
+        if self.model == MemoryModel::Paged
+            || matches!(left, Left::Trap(Trap::Mem(MemFault { cause: FaultCause::Align, .. })))
+        {
         } else if let (Left::Trap(Trap::Mem(fault)), Tier::Baseline) = (&mut left, self.tier) {
             // A read-modify-write may fault at its read; for the guest it is a write.
             let ops = memory_ops(&unit, state.pc());
@@ -550,7 +612,7 @@ impl Runner for Machine {
         }
         let flags = |flags| (flags != OWN_FLAGS).then_some(flags);
         let outcome = match left {
-            Left::Poll | Left::Hot => panic!("nobody asked to leave"),
+            Left::Poll | Left::Hot | Left::Page => panic!("nobody asked to leave"),
             Left::Direct(record) => {
                 let own = flags(placed.edge_at(record).flags);
                 Outcome::Exit { pc: state.pc(), flags: own, hint: None }

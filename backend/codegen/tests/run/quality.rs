@@ -124,8 +124,14 @@ fn compile(units: &[&Unit], precise: bool) -> (Region, f64) {
     let layout = layout();
     let options = Options { optimize: true, verify: false, listing: false };
     let mut compiler = Compiler::new(options).unwrap();
-    let input =
-        RegionInput { units, layout: &layout, helpers: HELPERS, mem: MemoryModel::Flat, precise };
+    let input = RegionInput {
+        units,
+        layout: &layout,
+        helpers: HELPERS,
+        mem: MemoryModel::Flat,
+        precise,
+        pages: &[],
+    };
     let mut best = f64::MAX;
     let times = std::env::var("TULK_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     for _ in 0..times {
@@ -186,7 +192,15 @@ fn canonical_baseline_blocks() {
     for (name, unit, bound) in &units {
         let program = Program::new(unit, &layout, HELPERS);
         let (pc, flags, insns) = (unit.pc, unit.flags, unit.guest_insns);
-        let input = Input { program: &program, pc, flags, insns, mem: MemoryModel::Flat, profile };
+        let input = Input {
+            program: &program,
+            pc,
+            flags,
+            insns,
+            mem: MemoryModel::Flat,
+            profile,
+            page: None,
+        };
         let mut best = f64::MAX;
         let mut region = baseline.compile(&input).unwrap();
         for _ in 0..50 {

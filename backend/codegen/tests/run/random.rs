@@ -79,6 +79,28 @@ fn everything_unoptimized() {
     compare_units(500_000, ALL, MemoryModel::Based, false);
 }
 
+const MEMORY: random::Options =
+    random::Options { size: 30, floats: false, memory: true, calls: true };
+
+#[test]
+fn memory_paged() {
+    compare_units(1_500_000, MEMORY, MemoryModel::Paged, true);
+    compare_units(1_600_000, MEMORY, MemoryModel::Paged, false);
+}
+
+#[test]
+fn everything_paged() {
+    compare_units(1_700_000, ALL, MemoryModel::Paged, true);
+}
+
+#[test]
+fn baseline_paged() {
+    compare_on(1_800_000, MEMORY, Machine::baseline(MemoryModel::Paged));
+    compare_on(1_900_000, ALL, Machine::baseline(MemoryModel::Paged));
+    let baseline = Machine::baseline(MemoryModel::Paged);
+    compare_on(2_000_000, ALL, Machine { passes: Some(PassConfig::cold()), ..baseline });
+}
+
 #[test]
 fn baseline_integers_and_vectors() {
     let options = random::Options { size: 30, floats: false, memory: false, calls: false };
