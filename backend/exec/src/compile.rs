@@ -11,14 +11,15 @@ use crate::code::Refused;
 use crate::engine::Engine;
 use crate::host::epoch::{Guard, Participant, lock};
 use crate::host::{self, signals};
-use crate::lift::lift_unit;
+use crate::lift::{lift_unit, lift_unit_from};
 use crate::region;
+use crate::system::PhysCode;
 use crate::tb::Tb;
 use crate::tuning;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
-use tulk_codegen::{Compiler, MemoryModel, Options, RegionInput};
+use tulk_codegen::{Compiler, MemoryModel, Options, PageCheck, RegionInput};
 use tulk_frontend::TbKey;
 use tulk_ir::passes::Passes;
 use tulk_ir::{FpRule, Unit};
@@ -203,6 +204,7 @@ impl Engine {
 
     pub(crate) fn memory_model(&self) -> MemoryModel {
         match self.mem.base() {
+            _ if self.system.is_some() => MemoryModel::Paged,
             0 => MemoryModel::Flat,
             _ => MemoryModel::Based,
         }
@@ -355,7 +357,15 @@ impl RegionCompiler {
             self.units.push(Unit::new(0, 0, FpRule::Arm));
         }
         for (tb, unit) in blocks.iter().zip(&mut self.units) {
-            lift_unit(isa, &engine.mem, tb.key, tb.insns as u32, unit);
+            match &engine.system {
+                None => lift_unit(isa, &engine.mem, tb.key, tb.insns as u32, unit),
+                Some(system) => {
+                    let (pc, frame) = (tb.key.pc, system.frame_of(tb.key));
+                    let mut code = PhysCode::new(&system.phys, pc, frame, None);
+                    let bare = system.ids.bare(tb.key);
+                    lift_unit_from(isa, &mut code, bare, tb.insns as u32, unit);
+                }
+            }
             if unit.len != tb.len as u32 || unit.guest_insns != tb.insns as u32 {
                 return Err(Failure::Refused);
             }
@@ -363,6 +373,10 @@ impl RegionCompiler {
             engine.log.optimized(engine, unit);
         }
         let units: Vec<&Unit> = self.units[..blocks.len()].iter().collect();
+        let pages: Vec<PageCheck> = match &engine.system {
+            None => Vec::new(),
+            Some(system) => blocks.iter().map(|tb| system.check(tb.key)).collect(),
+        };
         let precise = engine.config.precise || isa.self_modifying_is_exact();
         let input = RegionInput {
             units: &units,
@@ -370,6 +384,7 @@ impl RegionCompiler {
             helpers: isa.helpers(),
             mem: engine.memory_model(),
             precise,
+            pages: &pages,
         };
         let region = self.compiler.compile(&input).map_err(|error| {
             tracing::debug!(%error, pc = %blocks[0].key.pc, blocks = blocks.len(), "not compiled");
@@ -379,7 +394,7 @@ impl RegionCompiler {
         engine.make_room(store, region.bytes.len(), guard);
         engine.log.compiled(engine, blocks, &region);
         let perf = engine.perf.wants().then(|| region.bytes[..region.code_len as usize].to_vec());
-        let find = |key| engine.table.get(key, guard);
+        let find = |key| engine.table.get(engine.key_beside(blocks[0].key, key)?, guard);
         match store.publish(&engine.epoch, blocks, region, find, guard) {
             Ok(address) => {
                 let s = &engine.stats;

@@ -3,6 +3,7 @@
 use crate::code::CodeStore;
 use crate::compile::Jobs;
 use crate::config::{Config, Watch};
+use crate::debug::Debug;
 use crate::dirty::DirtyPages;
 use crate::host::epoch::{Epoch, Guard, Participant, lock};
 use crate::host::{EXIT_ENGINE, ExitFlag, signals};
@@ -10,14 +11,15 @@ use crate::lift::Lifter;
 use crate::log::Log;
 use crate::perf::Perf;
 use crate::stats::{Shared as SharedStats, VcpuStats, start_clock};
+use crate::system::{PhysChanges, System};
 use crate::table::{CodePages, Index, Table};
 use crate::tb::{PAGE_SHIFT, Tb};
 use crate::tuning;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use tulk_base::{AccessKind, GuestVa, Trap};
-use tulk_frontend::{GuestIsa, TbKey};
-use tulk_softmmu::{CodeChange, CodeListener, UserSpace};
+use tulk_base::{AccessKind, Board, GuestVa, Trap};
+use tulk_frontend::{GuestIsa, SystemIsa, TbKey};
+use tulk_softmmu::{CodeChange, CodeListener, Errno, PhysListener, PhysMem, Tlb, UserSpace};
 
 /// See the module.
 pub struct Engine {
@@ -39,8 +41,13 @@ pub struct Engine {
     pub(crate) stats: SharedStats,
     /// What vCPUs counted that are gone.
     pub(crate) gone: VcpuStats,
+    pub(crate) debug: Debug,
     pub(crate) log: Log,
     pub(crate) perf: Perf,
+    /// In system mode; `mem` is empty then.
+    pub(crate) system: Option<System>,
+    /// What physical memory tells.
+    listener: OnceLock<Arc<PhysChanges>>,
     pub(crate) me: Weak<Engine>,
 }
 
@@ -53,16 +60,53 @@ pub(crate) struct VcpuShared {
     /// It must forget everything.
     pub flush: AtomicBool,
     pub stats: VcpuStats,
+    /// In system mode.
+    pub tlb: Option<Arc<Tlb>>,
+    /// The state that `flag` points to exists.
+    pub alive: Mutex<bool>,
 }
 
 impl Engine {
+    /// For the threads of a user program.
     pub fn new(isa: Arc<dyn GuestIsa>, mem: Arc<UserSpace>, config: Config) -> Arc<Engine> {
+        Engine::with(isa, mem, config, None)
+    }
+
+    /// For the processors of a machine. `mem` is what they share with its devices, `board` is all devices.
+    ///
+    /// # Errors
+    /// The host has no address space left.
+    pub fn system<I: GuestIsa + SystemIsa + 'static>(
+        isa: Arc<I>,
+        mem: Arc<PhysMem>,
+        board: Arc<dyn Board>,
+        config: Config,
+    ) -> Result<Arc<Engine>, Errno> {
+        let system = System::new(isa.clone(), mem.clone(), board);
+        let engine = Engine::with(isa, Arc::new(UserSpace::flat()?), config, Some(system));
+        let changes: Arc<PhysChanges> =
+            engine.listener.get_or_init(|| Arc::new(PhysChanges(Arc::downgrade(&engine)))).clone();
+        let changes: Arc<dyn PhysListener> = changes;
+        mem.add_listener(Arc::downgrade(&changes));
+        Ok(engine)
+    }
+
+    fn with(
+        isa: Arc<dyn GuestIsa>,
+        mem: Arc<UserSpace>,
+        config: Config,
+        system: Option<System>,
+    ) -> Arc<Engine> {
         signals::install();
         start_clock();
         let engine = Arc::new_cyclic(|me: &Weak<Engine>| {
             let epoch = Epoch::new();
-            let (table, index) = Table::new(&epoch);
+            let (table, mut index) = Table::new(&epoch);
+            if let Some(system) = &system {
+                index.use_frames(system.ids.clone());
+            }
             Engine {
+                debug: Debug::default(),
                 log: Log::new(&config),
                 perf: Perf::new(&config),
                 jobs: Jobs::new(),
@@ -79,6 +123,8 @@ impl Engine {
                 code: OnceLock::new(),
                 stats: SharedStats::default(),
                 gone: VcpuStats::default(),
+                system,
+                listener: OnceLock::new(),
                 me: me.clone(),
             }
         });
@@ -125,6 +171,9 @@ impl Engine {
                     let mut bytes = vec![0; tb.len as usize].into_boxed_slice();
                     self.mem.fetch_code(key.pc, &mut bytes);
                     tb.check(bytes);
+                }
+                if self.debug.is_split(key.pc.0) {
+                    tb.stop_at();
                 }
                 tb
             });

@@ -2,10 +2,11 @@
 
 use crate::engine::{Engine, VcpuShared};
 use crate::host::{self, HostFp};
+use crate::mmu::Mmu;
 use std::sync::Arc;
 use tulk_base::{GuestMem, GuestVa, MemFault, MemOp, RmwOp, Trap};
-use tulk_ir::{FpEnv, FpFlags, HelperEnv, Round};
-use tulk_softmmu::UserMem;
+use tulk_ir::{FpEnv, FpFlags, HelperEnv, Machine, Round};
+use tulk_softmmu::{UserMem, access};
 
 /// One vCPU's surroundings. Generated code's helper calls find it through an engine word.
 pub(crate) struct Env {
@@ -13,6 +14,8 @@ pub(crate) struct Env {
     pub shared: Arc<VcpuShared>,
     /// What the last helper called by generated code returned, if that was an error.
     pub trap: Option<Trap>,
+    /// The processor's side of paged memory, in system mode.
+    pub mmu: Option<Box<Mmu>>,
 }
 
 impl Env {
@@ -22,28 +25,55 @@ impl Env {
     }
 }
 
+/// User memory, or paged memory by way of the TLB: one branch, always taken the same way.
 impl GuestMem for Env {
     #[inline(always)]
     fn load(&mut self, va: GuestVa, op: MemOp) -> Result<u64, MemFault> {
-        self.mem().load(va, op)
+        let Some(mmu) = &mut self.mmu else { return self.mem().load(va, op) };
+        if let Some(host) = mmu.host(va, op, false) {
+            return Ok(access::load(host, op));
+        }
+        mmu.load_slow(va, op).map(|bytes| access::value_of(op, bytes as u64))
     }
     #[inline(always)]
     fn store(&mut self, va: GuestVa, op: MemOp, value: u64) -> Result<(), MemFault> {
-        self.mem().store(va, op, value)
+        let Some(mmu) = &mut self.mmu else { return self.mem().store(va, op, value) };
+        let bytes = access::to_bytes(op, value as u128);
+        if let Some(host) = mmu.host(va, op, true) {
+            access::store(host, op, bytes);
+            return Ok(());
+        }
+        mmu.store_slow(va, op, bytes)
     }
     #[inline(always)]
     fn load128(&mut self, va: GuestVa, op: MemOp) -> Result<u128, MemFault> {
-        self.mem().load128(va, op)
+        let Some(mmu) = &mut self.mmu else { return self.mem().load128(va, op) };
+        if let Some(host) = mmu.host(va, op, false) {
+            return Ok(access::load128(host, op));
+        }
+        mmu.load_slow(va, op).map(|bytes| access::from_bytes(op, bytes))
     }
     #[inline(always)]
     fn store128(&mut self, va: GuestVa, op: MemOp, value: u128) -> Result<(), MemFault> {
-        self.mem().store128(va, op, value)
+        let Some(mmu) = &mut self.mmu else { return self.mem().store128(va, op, value) };
+        let bytes = access::to_bytes(op, value);
+        if let Some(host) = mmu.host(va, op, true) {
+            access::store(host, op, bytes);
+            return Ok(());
+        }
+        mmu.store_slow(va, op, bytes)
     }
     fn rmw(&mut self, va: GuestVa, op: MemOp, rmw: RmwOp, operand: u64) -> Result<u64, MemFault> {
-        self.mem().rmw(va, op, rmw, operand)
+        match &mut self.mmu {
+            None => self.mem().rmw(va, op, rmw, operand),
+            Some(mmu) => mmu.rmw(va, op, rmw, operand),
+        }
     }
     fn cas(&mut self, va: GuestVa, op: MemOp, old: u128, new: u128) -> Result<u128, MemFault> {
-        self.mem().cas(va, op, old, new)
+        match &mut self.mmu {
+            None => self.mem().cas(va, op, old, new),
+            Some(mmu) => mmu.cas(va, op, old, new),
+        }
     }
 }
 
@@ -64,15 +94,24 @@ impl FpEnv for Env {
 
 impl HelperEnv for Env {
     fn invalidate_code(&mut self, start: GuestVa, len: u64) {
-        self.engine.invalidate(start, len);
+        // In paged memory all stores to code are noticed.
+        if self.mmu.is_none() {
+            self.engine.invalidate(start, len);
+        }
     }
     fn clock_ns(&mut self) -> u64 {
-        host::monotonic_ns()
+        match &self.engine.system {
+            None => host::monotonic_ns(),
+            Some(system) => system.board.clock_ns(),
+        }
     }
     fn processor_id(&mut self) -> u32 {
         host::processor_id()
     }
     fn random(&mut self, out: &mut [u8]) {
         host::random(out);
+    }
+    fn machine(&mut self) -> Option<&mut dyn Machine> {
+        self.mmu.as_mut().map(|mmu| &mut **mmu as &mut dyn Machine)
     }
 }

@@ -40,7 +40,9 @@ impl Engine {
         let vcpus = lock(&self.vcpus);
         let jobs = self.jobs.freeze();
         let code = self.existing_code_store().map(|store| store.freeze(self.config.fork_copy));
-        let locks: Box<dyn Locks> = Box::new((index, vcpus, jobs, code, self.epoch.freeze()));
+        let debug = self.debug.freeze();
+        let locks: Box<dyn Locks> =
+            Box::new((index, vcpus, jobs, code, self.epoch.freeze(), debug));
         ForkGuard { engine: self, process: std::process::id(), locks: Some(locks) }
     }
 
@@ -52,6 +54,7 @@ impl Engine {
             vcpus.first().cloned()
         };
         self.jobs.after_fork();
+        self.debug.after_fork();
         let index = lock(&self.index);
         let writer = index.writer().clone();
         self.epoch.only(&[Some(&writer), mine.as_ref().map(|m| &m.participant)]);

@@ -14,6 +14,7 @@ use crate::code::Leaving;
 use crate::dirty::Dirty;
 use crate::engine::Engine;
 use crate::host::epoch::lock;
+use crate::table::Index;
 use crate::tb::{PAGE_SHIFT, Tb, code};
 use crate::tuning;
 use std::sync::atomic::Ordering;
@@ -23,7 +24,7 @@ use tulk_frontend::TbKey;
 impl Engine {
     /// Drops all translations of guest code in `[start, start + len)`.
     pub fn invalidate(&self, start: GuestVa, len: u64) {
-        if len == 0 {
+        if len == 0 || self.system.is_some() {
             return;
         }
         let end = start.0.checked_add(len).unwrap_or(0);
@@ -31,6 +32,14 @@ impl Engine {
         if last - first < 64 && !(first..=last).any(|page| self.code_pages.may_have_code(page)) {
             return;
         }
+        let end = GuestVa(end);
+        self.drop_blocks(|index, each| {
+            index.remove_range(start, end, &self.code_pages, &self.epoch, each);
+        });
+    }
+
+    /// Drops the blocks that `remove` takes out of the index and passes on.
+    pub(crate) fn drop_blocks(&self, remove: impl FnOnce(&mut Index, &mut dyn FnMut(&Tb))) {
         let mut stale: Vec<TbKey> = Vec::new();
         let mut leaving = Leaving::default();
         let reader = self.epoch.join();
@@ -41,14 +50,15 @@ impl Engine {
             let store = self.existing_code_store();
             self.changes.fetch_add(1, Ordering::SeqCst);
             let mut links = store.map(|store| (store, store.lock()));
-            let end = GuestVa(end);
-            index.remove_range(start, end, &self.code_pages, &self.epoch, |tb| {
+            remove(&mut index, &mut |tb| {
                 tb.code.store(code::INVALID, Ordering::Release);
                 stale.push(tb.key);
                 if let Some((store, links)) = &mut links {
                     store.drop_block(links, tb, &guard, &mut leaving);
                 }
             });
+            // Who read the counter in between may have seen less than all of it.
+            self.changes.fetch_add(1, Ordering::SeqCst);
             drop(links);
             let count = stale.len();
             stale.append(&mut leaving.keys);
@@ -89,6 +99,9 @@ impl Engine {
 
     /// The bytes of a checked block are still what was lifted; else it is invalidated.
     pub(crate) fn still_matches(&self, tb: &Tb) -> bool {
+        if let Some(system) = &self.system {
+            return self.still_matches_frame(system, tb);
+        }
         let bytes = tb.bytes();
         let mut now = [0u8; 256];
         let same = bytes.chunks(now.len()).zip(0u64..).all(|(piece, n)| {

@@ -10,8 +10,10 @@
 //! | `vcpu` | the dispatch loop |
 //! | `engine`, `fork` | what is shared; finding and lifting blocks; what a child goes on with |
 //! | `tb`, `table` | a block; all blocks, by key and by page |
+//! | `system`, `processor`, `mmu` | system mode: blocks by physical page; processors; their memory |
 //! | `lift`, `region`, `compile` | making blocks; choosing and compiling regions |
 //! | `code` | published machine code and the edges between its pieces |
+//! | `debug`, `debug_step` | breakpoints, watchpoints, single steps |
 //! | `invalidate`, `dirty` | dropping translations |
 //! | `env`, `trampoline`, `host/` | what guest code calls; entering and leaving generated code; signals, reclamation |
 //! | `config`, `tuning`, `stats`, `log`, `perf` | choices, numbers, counters, logs |
@@ -22,6 +24,8 @@
 mod code;
 mod compile;
 mod config;
+mod debug;
+mod debug_step;
 mod dirty;
 mod engine;
 mod env;
@@ -31,9 +35,12 @@ pub mod host;
 mod invalidate;
 mod lift;
 mod log;
+mod mmu;
 mod perf;
+mod processor;
 mod region;
 mod stats;
+mod system;
 mod table;
 mod tb;
 #[allow(unsafe_code)]
@@ -42,7 +49,9 @@ pub mod tuning;
 mod vcpu;
 
 pub use config::{Config, LogItems, LogSink, Tier, Watch};
+pub use debug::{WatchHit, WatchKind, Watchpoint};
 pub use engine::Engine;
 pub use fork::ForkGuard;
+pub use processor::VcpuHandle;
 pub use stats::Stats;
 pub use vcpu::{Exit, Vcpu};

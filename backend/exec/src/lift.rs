@@ -55,8 +55,19 @@ pub fn lift_unit(
     unit: &mut Unit,
 ) {
     let mut code = Code { space, start: key.pc.0, len: 0, buffer: [0; 256] };
+    lift_unit_from(isa, &mut code, key, max_insns, unit);
+}
+
+/// The same with code from `code`.
+pub fn lift_unit_from(
+    isa: &dyn GuestIsa,
+    code: &mut dyn CodeReader,
+    key: TbKey,
+    max_insns: u32,
+    unit: &mut Unit,
+) {
     let limits = LiftLimits { max_insns, end: page_end(key.pc.0) };
-    isa.lift(key, &mut code, limits, unit);
+    isa.lift(key, code, limits, unit);
 }
 
 impl Lifter {
@@ -70,9 +81,40 @@ impl Lifter {
 
     /// The block at `key`, or `None` when nothing can be fetched there.
     pub fn lift(&mut self, engine: &Engine, key: TbKey, max_insns: u32) -> Option<Tb> {
+        let mut code = Code { space: &engine.mem, start: key.pc.0, len: 0, buffer: [0; 256] };
+        self.lift_until(engine, key, &mut code, max_insns);
+        self.finish(engine, key)
+    }
+
+    /// The same in system mode: the block gets the key `key`, the frontend the key `bare`.
+    pub fn lift_from(
+        &mut self,
+        engine: &Engine,
+        key: TbKey,
+        bare: TbKey,
+        code: &mut dyn CodeReader,
+        max_insns: u32,
+    ) -> Option<Tb> {
+        self.lift_until(engine, bare, code, max_insns);
+        self.finish(engine, key)
+    }
+
+    /// Lifts up to a page's end or a breakpoint.
+    fn lift_until(
+        &mut self,
+        engine: &Engine,
+        key: TbKey,
+        code: &mut dyn CodeReader,
+        max_insns: u32,
+    ) {
+        let end = engine.debug.next_split(key.pc.0).map_or(u64::MAX, |at| at);
+        let limits = LiftLimits { max_insns, end: page_end(key.pc.0).min(GuestVa(end)) };
+        engine.isa.lift(key, code, limits, &mut self.unit);
+    }
+
+    fn finish(&mut self, engine: &Engine, key: TbKey) -> Option<Tb> {
         let isa = &*engine.isa;
         let unit = &mut self.unit;
-        lift_unit(isa, &engine.mem, key, max_insns, unit);
         if unit.len == 0 {
             return None;
         }

@@ -2,11 +2,12 @@
 
 use crate::config::{Config, LogItems, LogSink};
 use crate::engine::Engine;
+use crate::system::PhysCode;
 use crate::tb::Tb;
 use std::fmt::Write;
 use std::sync::Arc;
 use tulk_codegen::Region;
-use tulk_frontend::TbKey;
+use tulk_frontend::{CodeReader, TbKey};
 use tulk_ir::Unit;
 
 /// What goes where.
@@ -75,8 +76,14 @@ impl Log {
 /// Guest assembly with addresses and bytes.
 fn assembly(engine: &Engine, key: TbKey, len: u32) -> String {
     let mut bytes = vec![0; len as usize];
-    let n = engine.mem.fetch_code(key.pc, &mut bytes);
-    let (mut rest, mut at) = (&bytes[..n], key);
+    let n = match &engine.system {
+        None => engine.mem.fetch_code(key.pc, &mut bytes),
+        Some(system) => {
+            let mut code = PhysCode::new(&system.phys, key.pc, system.frame_of(key), None);
+            code.fetch(key.pc, &mut bytes)
+        }
+    };
+    let (mut rest, mut at) = (&bytes[..n], engine.bare(key));
     let mut text = format!("IN: {}\n", key.pc);
     while !rest.is_empty() {
         let (line, len) = match engine.isa.disassemble(at, rest) {

@@ -44,7 +44,8 @@ pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g
             order += 1;
             heap.push(Candidate { weight, order: std::cmp::Reverse(order), key, ret });
         };
-        if !blocks.iter().any(|tb| tb.key == key) {
+        // Never the same place on two frames.
+        if !blocks.iter().any(|tb| engine.bare(tb.key) == engine.bare(key)) {
             let found = if key == entry.key { Some(entry) } else { engine.table.get(key, guard) };
             let Some(tb) = found.filter(|tb| joins(tb)) else { continue };
             if blocks.len() >= engine.config.region_tbs
@@ -60,12 +61,17 @@ pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g
             for (edge, exit) in tb.edges().zip(exits) {
                 // The only exit is taken as often as the block is reached, and nobody counts that.
                 let count = if exits.len() == 1 { weight } else { edge.count() };
-                let to = key_behind(exit);
+                let beside = engine.key_beside(tb.key, key_behind(exit));
+                let Some(to) = beside.or_else(|| edge.known(guard).map(|tb| tb.key)) else {
+                    continue;
+                };
                 let is_call = exit.kind == ExitKind::Call;
                 if count < cold.max(rare) || is_call && is_large_region(engine, to, guard) {
                     continue;
                 }
-                let ret = exit.return_pc().map(|pc| TbKey { pc: GuestVa(pc), flags: key.flags });
+                let flags = engine.bare(key).flags;
+                let ret = exit.return_pc().map(|pc| TbKey { pc: GuestVa(pc), flags });
+                let ret = ret.and_then(|ret| engine.key_beside(key, ret));
                 push(count, to, ret);
             }
         }
@@ -86,5 +92,5 @@ fn is_large_region(engine: &Engine, key: TbKey, guard: &Guard<'_>) -> bool {
 
 /// Valid and allowed in generated code.
 fn joins(tb: &Tb) -> bool {
-    !matches!(tb.code.load(Ordering::Acquire), code::INVALID | code::CHECKED)
+    !matches!(tb.code.load(Ordering::Acquire), code::INVALID | code::CHECKED | code::BREAK)
 }

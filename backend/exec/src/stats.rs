@@ -53,7 +53,7 @@ macro_rules! per_vcpu {
 per_vcpu! {
     runs, blocks_interpreted, baseline_blocks, baseline_insns, baseline_bytes, baseline_refused, baseline_failures,
     baseline_entries, region_entries, edge_misses, cache_hits, cache_misses,
-    exit_poll, exit_direct, exit_indirect, exit_trap, exit_helper_trap, exit_misaligned, exit_resync, exit_fault,
+    exit_poll, exit_direct, exit_indirect, exit_trap, exit_helper_trap, exit_misaligned, exit_resync, exit_page, exit_fault,
     exit_hot, single_steps, ticks_total, ticks_baseline, ticks_code,
 }
 
@@ -108,6 +108,8 @@ pub struct Stats {
     pub exit_helper_trap: u64,
     pub exit_misaligned: u64,
     pub exit_resync: u64,
+    /// Blocks that were reached by generated code but are on another page in this address space.
+    pub exit_page: u64,
     pub exit_fault: u64,
     pub exit_hot: u64,
     pub single_steps: u64,
@@ -164,6 +166,7 @@ impl Stats {
             exit_helper_trap,
             exit_misaligned,
             exit_resync,
+            exit_page,
             exit_fault,
             exit_hot,
             single_steps,

@@ -8,6 +8,7 @@
 //! [`CodePages`] answers quickly "has this page no blocks at all?", for guests that flush caches line by line.
 
 use crate::host::epoch::{Epoch, Guard, Owned, OwnedSlot, Participant, Shared};
+use crate::system::Ids;
 use crate::tb::{PAGE_SHIFT, Tb};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tulk_base::GuestVa;
 use tulk_frontend::TbKey;
+use tulk_softmmu::PhysMem;
 
 /// Spreads the bits of a key.
 #[inline]
@@ -99,6 +101,10 @@ pub struct Index {
     pub dead: Vec<Owned<Tb>>,
     /// Pinned by whoever holds the lock.
     writer: Arc<Participant>,
+    /// System mode: pages are frames, which these name.
+    frames: Option<Arc<Ids>>,
+    /// Frames whose blocks became fewer.
+    touched: Vec<u32>,
 }
 
 /// See the module. Hashed counters: a zero means "no blocks", anything else "perhaps".
@@ -139,6 +145,8 @@ impl Table {
             faults: KeyMap::default(),
             dead: Vec::new(),
             writer: epoch.join(),
+            frames: None,
+            touched: Vec::new(),
         };
         (table, index)
     }
@@ -175,7 +183,7 @@ impl Index {
             self.grow(table, epoch, guard);
         }
         let tb = Owned::new(tb);
-        for page in tb.pages() {
+        for (page, ..) in self.extent(&tb).into_iter().flatten() {
             let link = Shared::default();
             link.set(Some(&*tb));
             self.pages.entry(page).or_default().push(link);
@@ -195,6 +203,96 @@ impl Index {
         if let Some(old) = self.buckets.replace(larger) {
             // Nothing points to the old array any more.
             epoch.retire(move || drop(old.free()));
+        }
+    }
+
+    /// Pages are frames from here on.
+    pub fn use_frames(&mut self, ids: Arc<Ids>) {
+        self.frames = Some(ids);
+    }
+
+    /// Where a block lies: page, offset and length on one page or two.
+    pub fn extent(&self, tb: &Tb) -> [Option<(u64, u32, u32)>; 2] {
+        let offset = tb.key.pc.0 as u32 & ((1 << PAGE_SHIFT) - 1);
+        let len = (tb.len as u32).max(1);
+        let first = len.min((1 << PAGE_SHIFT) - offset);
+        let mut pages = tb.pages();
+        let (page, next) = (pages.next().unwrap_or_default(), pages.next());
+        match &self.frames {
+            None => [Some((page, offset, first)), next.map(|next| (next, 0, len - first))],
+            Some(ids) => {
+                let next = tb.second().filter(|_| next.is_some());
+                let second = next.map(|id| (ids.frame(id) as u64, 0, len - first));
+                [Some((ids.frame(ids.of(tb.key)) as u64, offset, first)), second]
+            }
+        }
+    }
+
+    /// Calls `each` on every block of a page.
+    pub fn on_page(&self, epoch: &Epoch, page: u64, each: impl FnMut(&Tb)) {
+        let guard = self.writer.pin(epoch);
+        let blocks = self.pages.get(&page).map_or(&[][..], |blocks| blocks);
+        blocks.iter().filter_map(|link| link.get(&guard)).for_each(each);
+    }
+
+    /// Numbers of all pages with blocks.
+    pub fn page_numbers(&self) -> Vec<u64> {
+        self.pages.keys().copied().collect()
+    }
+
+    /// Bits of the lines of a frame that hold code which is not compared before it runs.
+    pub fn lines(&self, epoch: &Epoch, frame: u32) -> u64 {
+        let mut bits = 0;
+        self.on_page(epoch, frame as u64, |tb| {
+            for (page, offset, len) in self.extent(tb).into_iter().flatten() {
+                if page == frame as u64 {
+                    bits |= PhysMem::line_bits(offset, len);
+                }
+            }
+        });
+        bits
+    }
+
+    /// Frames that [`Index::remove_on_frame`] took blocks from.
+    pub fn take_touched(&mut self) -> Vec<u32> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// As [`Index::remove_range`], for `len` bytes at `offset` of a frame.
+    pub fn remove_on_frame(
+        &mut self,
+        frame: u32,
+        offset: u32,
+        len: u32,
+        epoch: &Epoch,
+        mut each: impl FnMut(&Tb),
+    ) {
+        self.touched.push(frame);
+        let writer = self.writer.clone();
+        let guard = writer.pin(epoch);
+        let Some(blocks) = self.pages.get(&(frame as u64)) else { return };
+        let overlaps = |tb: &Tb| {
+            self.extent(tb).into_iter().flatten().any(|(page, start, n)| {
+                page == frame as u64 && start < offset + len && offset < start + n
+            })
+        };
+        let stale: Vec<&Tb> =
+            blocks.iter().filter_map(|link| link.get(&guard)).filter(|tb| overlaps(tb)).collect();
+        for tb in stale {
+            for (page, ..) in self.extent(tb).into_iter().flatten() {
+                self.touched.push(page as u32);
+                if let Some(entry) = self.pages.get_mut(&page) {
+                    entry.retain(|link| !link.is(tb));
+                    if entry.is_empty() {
+                        self.pages.remove(&page);
+                    }
+                }
+            }
+            each(tb);
+            self.remove(tb.key, &guard);
         }
     }
 

@@ -16,8 +16,10 @@ pub mod code {
     pub const INVALID: u64 = 1;
     /// Tier 0 after comparing the guest bytes with [`super::Tb::bytes`].
     pub const CHECKED: u64 = 2;
+    /// A breakpoint is, or was, at its start: see `debug.rs`.
+    pub const BREAK: u64 = 3;
     /// Everything above is an address: of the block's baseline code, or of the region whose entry it is.
-    pub const LAST: u64 = CHECKED;
+    pub const LAST: u64 = BREAK;
 }
 
 /// See the module. Immutable but for the atomics; shared by all threads. What running it in tier 0 touches lies in
@@ -55,6 +57,10 @@ struct Rare {
     edges: Box<[Edge]>,
     /// Guest code, for blocks on pages that are not watched any more.
     bytes: Box<[u8]>,
+    /// System mode: the code page id of the page into which its instruction reaches, or 0.
+    second: u32,
+    /// How often the bytes were found unchanged.
+    checks: AtomicU32,
 }
 
 const _: () = assert!(std::mem::offset_of!(Tb, program) == 48);
@@ -140,10 +146,31 @@ impl Tb {
         }
     }
 
+    /// Makes it a block that stops.
+    pub fn stop_at(&mut self) {
+        self.code = AtomicU64::new(code::BREAK);
+    }
+
     /// Makes it a block that is compared with `bytes` before each run.
     pub fn check(&mut self, bytes: Box<[u8]>) {
         self.code = AtomicU64::new(code::CHECKED);
         self.rare.get_or_insert_default().bytes = bytes;
+    }
+
+    /// Its instruction reaches into the next page.
+    pub fn set_second(&mut self, id: Option<u32>) {
+        self.rare.get_or_insert_default().second = id.unwrap_or(0);
+    }
+    pub fn second(&self) -> Option<u32> {
+        self.rare.as_ref().map(|rare| rare.second).filter(|&id| id != 0)
+    }
+    /// Counts that the bytes were found unchanged.
+    pub fn count_check(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.checks.fetch_add(1, Ordering::Relaxed))
+    }
+    /// Whether its last byte is on another page than the first.
+    pub fn crosses(&self) -> bool {
+        self.pages().count() > 1
     }
 
     /// The guest code of a checked block.

@@ -77,3 +77,17 @@ pub const FORK_COPY: usize = 32 << 20;
 /// Blocks interpreted after a fault in a region, from its checkpoint on, before generated code is used again: more than
 /// lie between two writes of most programs, and some 0.5 ms.
 pub const PATIENCE: u32 = 256;
+
+/// Most bits of a code page id: 8 MiB of tables that are touched as far as they are used.
+pub const CODE_PAGE_BITS: u32 = 20;
+
+/// System mode: blocks above which all are dropped. A guest that starts programs again and again has the code of libraries at ever
+/// new addresses; nothing says which of it is dead.
+pub const SYSTEM_BLOCKS: usize = 600_000;
+
+/// Code that a guest's processor overwrites counts against its page only if fewer blocks than this were lifted in between:
+/// pages are used anew for other things all the time.
+pub const BURST_BLOCKS: u64 = 2_000;
+
+/// Checks of a block's bytes after which its page counts as quiet again.
+pub const CHECKS_BEFORE_TRUST: u32 = 20_000;

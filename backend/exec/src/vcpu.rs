@@ -8,11 +8,13 @@
 
 use crate::code::{CodeStore, Refused};
 use crate::compile::RegionCompiler;
+use crate::debug::WatchHit;
 use crate::engine::{Engine, VcpuShared};
 use crate::env::Env;
 use crate::host::epoch::{Guard, Shared, lock};
-use crate::host::{self, EXIT_GUEST, ExitFlag, HostFp, signals};
+use crate::host::{self, EXIT_EVENT, EXIT_GUEST, ExitFlag, HostFp, signals};
 use crate::lift::Lifter;
+use crate::processor::Pages;
 use crate::stats::{Local, VcpuStats};
 use crate::table::hash;
 use crate::tb::{Tb, code};
@@ -27,6 +29,7 @@ use tulk_codegen::baseline::{self, Baseline};
 use tulk_frontend::TbKey;
 use tulk_ir::interp::{self, Chain, ExitInfo, Outcome, Program};
 use tulk_ir::{ExitKind, HelperDef};
+use tulk_softmmu::Tlb;
 
 /// Why [`Vcpu::run`] returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,25 +38,40 @@ pub enum Exit {
     Trap(Trap),
     /// Somebody asked, see the module.
     Interrupted,
+    /// The instruction at the pc has a debugger's breakpoint, and has not run.
+    Breakpoint,
+    /// An instruction accessed watched bytes: the one before the pc, or, where processors tell before the access, the one at
+    /// the pc, which then has not run.
+    Watch(WatchHit),
+    /// [`Vcpu::step_one`] has.
+    Stepped,
+    /// System mode: it waits for an event; interrupts wake it if the flag says so. To be run again once the board has one.
+    Halt { interrupts: bool },
+    /// System mode: it cannot go on.
+    Shutdown,
 }
 
 /// A guest thread. Belongs to one host thread at a time and may move between runs.
 pub struct Vcpu {
     /// The registers. The box must not be exchanged for another: other threads know its exit flag.
     pub state: Box<CpuState>,
-    helpers: &'static [HelperDef],
-    env: Box<Env>,
+    pub(crate) helpers: &'static [HelperDef],
+    pub(crate) env: Box<Env>,
     /// Blocks found lately, by hash of the key.
     cache: Box<[Cached]>,
-    jumps: JumpCache,
-    lifter: Lifter,
+    pub(crate) jumps: JumpCache,
+    pub(crate) lifter: Lifter,
     /// Made when first needed; `None` within: this host cannot.
     baseline: Option<Option<Box<Baseline>>>,
     /// Blocks that [`Vcpu::repeat`] interprets before it gives up.
     patience: u32,
     compiler: Option<Box<RegionCompiler>>,
     store: Option<Arc<CodeStore>>,
-    counts: Local,
+    pub(crate) counts: Local,
+    /// Breakpoints do not stop it.
+    pub ignores_breakpoints: bool,
+    /// The frontend changed the state for a second try since this was last cleared.
+    pub(crate) retried: bool,
 }
 
 /// An entry of the block cache; zeroed ones are empty.
@@ -70,6 +88,8 @@ struct Way<'a, 'g> {
     tb: &'g Tb,
     guard: &'g Guard<'g>,
     cache: &'a [Cached],
+    /// In system mode.
+    pages: Option<Pages<'a>>,
     threshold: u32,
     /// How many ran.
     blocks: u64,
@@ -96,13 +116,20 @@ impl<'g> Chain<'g> for Way<'_, 'g> {
     #[inline(always)]
     fn direct(&mut self, exit: u32, state: &CpuState) -> Option<&'g Program> {
         let edge = self.tb.edge(exit as usize);
-        let next = self.go(edge.known(self.guard)?, state)?;
+        let to = edge.known(self.guard)?;
+        if self.pages.is_some_and(|pages| !pages.allow(to, state)) {
+            return None;
+        }
+        let next = self.go(to, state)?;
         edge.hit();
         Some(next)
     }
     #[inline(always)]
     fn indirect(&mut self, pc: u64, state: &CpuState) -> Option<&'g Program> {
-        let key = TbKey { pc: GuestVa(pc), flags: self.tb.key.flags };
+        let key = match self.pages {
+            None => TbKey { pc: GuestVa(pc), flags: self.tb.key.flags },
+            Some(pages) => pages.key(pc, state)?,
+        };
         let cached = &self.cache[cache_index(key)];
         if cached.pc != pc || cached.flags != key.flags {
             return None;
@@ -114,7 +141,7 @@ impl<'g> Chain<'g> for Way<'_, 'g> {
 }
 
 /// How the dispatcher goes on.
-enum Next<'g> {
+pub(crate) enum Next<'g> {
     Block(&'g Tb),
     /// Generated code left to this block, and could have gone by itself.
     From(Origin, &'g Tb),
@@ -122,6 +149,8 @@ enum Next<'g> {
     Anew,
     /// The same, and the float environment may have changed.
     Resync,
+    /// At the pc cell: an access to a page with a watchpoint.
+    Watched,
     /// At the pc cell: repeat this one instruction in tier 0.
     Step,
     /// A region went back to its last checkpoint, from where what led to the fault is done again.
@@ -131,7 +160,7 @@ enum Next<'g> {
 
 /// What will lead generated code to a block the next time.
 #[derive(Clone, Copy)]
-enum Origin {
+pub(crate) enum Origin {
     /// The edge record at this address.
     Edge(usize),
     /// An entry of the jump cache.
@@ -148,9 +177,11 @@ impl Engine {
             stale: Mutex::default(),
             flush: AtomicBool::new(false),
             stats: VcpuStats::default(),
+            tlb: self.system.as_ref().map(|s| Tlb::new(s.phys.clone(), s.isa.mmu_modes())),
+            alive: Mutex::new(true),
         });
         lock(&self.vcpus).push(shared.clone());
-        let mut env = Box::new(Env { engine: self.clone(), shared, trap: None });
+        let mut env = Box::new(Env { engine: self.clone(), shared, trap: None, mmu: None });
         let mut jumps = trampoline::new_jump_cache();
         trampoline::set_words(&mut state, &mut env, &mut jumps);
         Vcpu {
@@ -165,6 +196,8 @@ impl Engine {
             compiler: None,
             store: None,
             counts: Local::default(),
+            ignores_breakpoints: false,
+            retried: false,
         }
     }
 }
@@ -174,6 +207,7 @@ impl Drop for Vcpu {
         let (engine, shared) = (self.env.engine.clone(), self.env.shared.clone());
         signals::unbind(&shared);
         // From here on nobody raises the flag any more, so the state may go.
+        *lock(&shared.alive) = false;
         lock(&engine.vcpus).retain(|v| !Arc::ptr_eq(v, &shared));
         engine.epoch.leave(&shared.participant);
         shared.stats.add_to_shared(&engine.gone);
@@ -210,7 +244,11 @@ impl Vcpu {
         let host_fp = HostFp::get();
         engine.isa.load_fp(&self.state, &mut HostFp);
         let exact = signals::set_exact(engine.watches() && engine.isa.self_modifying_is_exact());
+        let inside = engine.debug.enter();
         let exit = self.dispatch(&engine, &shared);
+        if inside {
+            engine.debug.leave();
+        }
         signals::set_exact(exact);
         engine.isa.save_fp(&mut self.state, &mut HostFp);
         HostFp::set(host_fp);
@@ -228,6 +266,9 @@ impl Vcpu {
         let mut guard = shared.participant.pin(&engine.epoch);
         let threshold = engine.config.first_threshold();
         let log_exec = engine.log.items.exec;
+        let system = engine.system.as_ref();
+        // The board may have something.
+        let mut events = system.is_some();
         loop {
             // A quiescent point: no block is held. What became stale until here must leave the caches before they are
             // used again, because it may be freed now.
@@ -238,7 +279,16 @@ impl Vcpu {
                 if bits & EXIT_GUEST != 0 {
                     return Exit::Interrupted;
                 }
-                continue;
+                events |= system.is_some() && bits & EXIT_EVENT != 0;
+                if !events {
+                    continue;
+                }
+            }
+            if events && let Some(system) = system {
+                events = false;
+                if let Err(exit) = self.take_events(system) {
+                    return exit;
+                }
             }
             let key = engine.isa.tb_key(&self.state);
             let mut next = self.find(engine, key, &guard);
@@ -251,17 +301,31 @@ impl Vcpu {
                     Next::Resync => {
                         engine.isa.save_fp(&mut self.state, &mut HostFp);
                         engine.isa.load_fp(&self.state, &mut HostFp);
+                        events = system.is_some();
                         break;
                     }
                     Next::Step => {
                         next = self.step(engine, 1);
                         continue;
                     }
+                    Next::Watched => match self.watched_step(engine) {
+                        Ok(after) => {
+                            next = after;
+                            continue;
+                        }
+                        Err(exit) => return exit,
+                    },
                     Next::Repeat => {
                         next = self.repeat(engine);
                         continue;
                     }
-                    Next::Leave(trap) => return Exit::Trap(trap),
+                    Next::Leave(trap) => match system {
+                        None => return Exit::Trap(trap),
+                        Some(system) => match self.deliver(engine, system, trap) {
+                            Ok(()) => break,
+                            Err(exit) => return exit,
+                        },
+                    },
                 };
                 // From one that was found to the next.
                 loop {
@@ -286,7 +350,19 @@ impl Vcpu {
                         next = self.enter(engine, tb, entry, &guard);
                         continue 'blocks;
                     }
-                    let checked = entry == code::CHECKED && engine.still_matches(tb);
+                    if entry == code::BREAK {
+                        self.state.set_pc(tb.key.pc.0);
+                        if self.ignores_breakpoints {
+                            next = self.step(engine, 1);
+                            continue 'blocks;
+                        }
+                        if engine.debug.is_breakpoint(tb.key.pc.0) {
+                            return Exit::Breakpoint;
+                        }
+                        engine.forget_split(tb.key.pc.0);
+                        break 'blocks;
+                    }
+                    let checked = entry == code::CHECKED && self.check_block(engine, tb);
                     if entry != code::INTERPRET && !checked {
                         self.state.set_pc(tb.key.pc.0);
                         break 'blocks;
@@ -298,6 +374,11 @@ impl Vcpu {
                         tb,
                         guard: &guard,
                         cache: &self.cache,
+                        pages: system.map(|system| {
+                            let flags = system.ids.flags(tb.key);
+                            let mmu = system.isa.code_mmu(flags);
+                            Pages { ids: &system.ids, mmu, flags }
+                        }),
                         threshold: if log_exec { 0 } else { threshold },
                         blocks: 1,
                         cache_hits: 0,
@@ -306,13 +387,16 @@ impl Vcpu {
                     let outcome =
                         interp::run_chained(&tb.program, state, self.helpers, env, &mut way);
                     tb = way.tb;
+                    let pages = way.pages;
                     self.counts.blocks_interpreted += way.blocks;
                     self.counts.cache_hits += way.cache_hits;
                     next = match outcome {
                         Outcome::Direct(n) => {
                             let edge = tb.edge(n as usize);
                             edge.hit();
-                            if let Some(to) = edge.target(&guard) {
+                            let may =
+                                |to: &&Tb| pages.is_none_or(|pages| pages.allow(to, &self.state));
+                            if let Some(to) = edge.target(&guard).filter(may) {
                                 tb = to;
                                 continue;
                             }
@@ -329,7 +413,7 @@ impl Vcpu {
                             Next::Resync
                         }
                         Outcome::Indirect { pc, flags, .. } => {
-                            let flags = flags.unwrap_or(tb.key.flags);
+                            let flags = flags.unwrap_or(engine.bare(tb.key).flags);
                             let next = self.find(engine, TbKey { pc: GuestVa(pc), flags }, &guard);
                             if let Next::Block(to) = next {
                                 tb = to;
@@ -346,11 +430,12 @@ impl Vcpu {
     }
 
     /// A trap from tier 0 or a helper.
-    fn trapped<'g>(&mut self, trap: Trap) -> Next<'g> {
+    pub(crate) fn trapped<'g>(&mut self, trap: Trap) -> Next<'g> {
         match trap {
             Trap::Resync => Next::Resync,
             // Not a guest fault: the block wrote to its own kind and must not go on.
-            Trap::Mem(_) if signals::take_hit() => Next::Step,
+            Trap::Mem(_) if signals::take_hit() || self.env.take_hit() => Next::Step,
+            Trap::Mem(fault) if self.env.engine.is_watched(&fault) => Next::Watched,
             Trap::Mem(fault) if self.retry_fault(&fault) => Next::Anew,
             trap => Next::Leave(trap),
         }
@@ -359,12 +444,20 @@ impl Vcpu {
     /// The frontend changed the state so that the instruction may do better.
     #[cold]
     fn retry_fault(&mut self, fault: &MemFault) -> bool {
-        self.env.engine.isa.retry_fault(&mut self.state, fault)
+        self.retried = self.env.engine.isa.retry_fault(&mut self.state, fault);
+        self.retried
     }
 
     /// The block at `key`; the pc cell is set when there is none.
     #[inline]
     fn find<'g>(&mut self, engine: &Engine, key: TbKey, guard: &'g Guard<'_>) -> Next<'g> {
+        let key = match &engine.system {
+            None => key,
+            Some(system) => match self.locate(system, key) {
+                Ok(key) => key,
+                Err(next) => return next,
+            },
+        };
         let cached = &self.cache[cache_index(key)];
         if cached.pc == key.pc.0
             && cached.flags == key.flags
@@ -380,7 +473,11 @@ impl Vcpu {
     #[cold]
     fn find_slowly<'g>(&mut self, engine: &Engine, key: TbKey, guard: &'g Guard<'_>) -> Next<'g> {
         self.counts.cache_misses += 1;
-        match engine.find_or_lift(&mut self.lifter, key, guard) {
+        let found = match &engine.system {
+            None => engine.find_or_lift(&mut self.lifter, key, guard),
+            Some(system) => self.find_paged(engine, system, key, guard),
+        };
+        match found {
             Ok(tb) => {
                 let cached = &mut self.cache[cache_index(key)];
                 (cached.pc, cached.flags) = (key.pc.0, key.flags);
@@ -389,7 +486,7 @@ impl Vcpu {
             }
             Err(trap) => {
                 self.state.set_pc(key.pc.0);
-                Next::Leave(trap)
+                if trap == Trap::Resync { Next::Anew } else { Next::Leave(trap) }
             }
         }
     }
@@ -430,10 +527,11 @@ impl Vcpu {
         let input = baseline::Input {
             program: &tb.program,
             pc: tb.key.pc.0,
-            flags: tb.key.flags,
+            flags: engine.bare(tb.key).flags,
             insns: tb.insns as u32,
             mem: engine.memory_model(),
             profile: tb.profile(limit),
+            page: engine.system.as_ref().map(|system| system.check(tb.key)),
         };
         let region = match compiler.compile(&input) {
             Ok(region) => region,
@@ -448,7 +546,7 @@ impl Vcpu {
         let len = region.bytes.len();
         let perf = engine.perf.wants().then(|| region.bytes[..region.code_len as usize].to_vec());
         engine.make_room(store, len, guard);
-        let find = |key| engine.table.get(key, guard);
+        let find = |key| engine.table.get(engine.key_beside(tb.key, key)?, guard);
         match store.publish_baseline(tb, region, find, guard) {
             Ok(address) => {
                 self.counts.baseline_blocks += 1;
@@ -474,7 +572,7 @@ impl Vcpu {
                 }
             }
             Origin::Jump if entry > code::LAST => {
-                let TbKey { pc, flags } = tb.key;
+                let TbKey { pc, flags } = self.env.engine.bare(tb.key);
                 let jump = JumpEntry { pc: pc.0, flags, code: entry, user: 0 };
                 self.jumps[abi::jump_cache_index(pc.0)] = jump;
             }
@@ -579,6 +677,11 @@ impl Vcpu {
                 counts.exit_resync += 1;
                 Next::Resync
             }
+            Some(Reason::Page) => {
+                counts.exit_page += 1;
+                self.forget_jump();
+                Next::Anew
+            }
             None => unreachable!("generated code left with reason {reason}"),
         }
     }
@@ -586,9 +689,19 @@ impl Vcpu {
     /// Runs the one instruction at the pc in tier 0, uncached: to learn what is wrong with it, or because the
     /// translation that contains it was just invalidated by it.
     #[cold]
-    fn step<'g>(&mut self, engine: &Engine, insns: u32) -> Next<'g> {
+    pub(crate) fn step<'g>(&mut self, engine: &Engine, insns: u32) -> Next<'g> {
         self.counts.single_steps += 1;
         let key = engine.isa.tb_key(&self.state);
+        if let Some(system) = &engine.system {
+            return match self.step_paged(engine, system, key) {
+                Outcome::Direct(_) => Next::Anew,
+                Outcome::Indirect { kind, pc, .. } => {
+                    self.state.set_pc(pc);
+                    if kind == ExitKind::Resync { Next::Resync } else { Next::Anew }
+                }
+                Outcome::Trap(trap) => self.trapped(trap),
+            };
+        }
         let Some(tb) = self.lifter.lift(engine, key, insns) else {
             let fault = engine.mem.fault_cause(key.pc, 1, AccessKind::Exec);
             return Next::Leave(Trap::Mem(fault));
@@ -635,6 +748,7 @@ impl Vcpu {
     /// What others left for this thread to do, at a quiescent point.
     #[cold]
     fn housekeep(&mut self, engine: &Engine, shared: &VcpuShared) {
+        engine.debug.make_way();
         engine.drain_dirty();
         let stale = std::mem::take(&mut *lock(&shared.stale));
         if shared.flush.swap(false, Ordering::AcqRel) {
@@ -648,7 +762,7 @@ impl Vcpu {
                     cached.tb.set(None);
                 }
                 let jump = &mut self.jumps[abi::jump_cache_index(key.pc.0)];
-                if jump.pc == key.pc.0 && jump.flags == key.flags {
+                if jump.pc == key.pc.0 && jump.flags == engine.bare(key).flags {
                     *jump = JumpEntry::default();
                 }
             }

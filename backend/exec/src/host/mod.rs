@@ -8,7 +8,9 @@ pub mod signals;
 mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{HostFp, enter, eval_thunk, fault_frame, helper_thunk, prefetch, ticks};
+pub(crate) use x86_64::{
+    HostFp, enter, eval_thunk, fault_frame, helper_thunk, mem_thunk, prefetch, ticks,
+};
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!(
@@ -28,6 +30,8 @@ pub(crate) unsafe trait Zeroed {}
 unsafe impl Zeroed for AtomicU32 {}
 // SAFETY: the number 0.
 unsafe impl Zeroed for std::sync::atomic::AtomicU8 {}
+// SAFETY: the number 0.
+unsafe impl Zeroed for std::sync::atomic::AtomicU64 {}
 // SAFETY: null.
 unsafe impl<T> Zeroed for epoch::Shared<T> {}
 // SAFETY: numbers.
@@ -108,6 +112,8 @@ unsafe impl Sync for ExitFlag {}
 /// also noted elsewhere, so that losing `ENGINE` to that store loses nothing.
 pub(crate) const EXIT_GUEST: u32 = 1;
 pub(crate) const EXIT_ENGINE: u32 = 2;
+/// System mode: the board may have an event.
+pub(crate) const EXIT_EVENT: u32 = 4;
 
 impl ExitFlag {
     /// The state must outlive the flag: [`crate::Vcpu`] owns both through its engine's registry and takes the flag out of

@@ -1,6 +1,6 @@
 //! x86-64: the float unit, the way into and out of generated code, and the thunks it calls.
 
-use crate::trampoline::{eval_call, helper_call};
+use crate::trampoline::{eval_call, helper_call, mem_call};
 use std::arch::{asm, naked_asm};
 use tulk_base::CpuState;
 use tulk_base::state::OFFSET_ENGINE;
@@ -29,6 +29,15 @@ impl HostFp {
         unsafe { asm!("stmxcsr [{}]", in(reg) &mut csr, options(nostack, preserves_flags)) };
         csr
     }
+    /// Loads what `to` makes of the present value, if that is another: the load takes longer than the look.
+    #[inline]
+    fn change(to: impl FnOnce(u32) -> u32) {
+        let now = HostFp::get();
+        let new = to(now);
+        if new != now {
+            HostFp::set(new);
+        }
+    }
     /// Loads a value that came from [`HostFp::get`] or has its reserved bits clear and exceptions masked.
     #[inline]
     pub fn set(csr: u32) {
@@ -43,7 +52,7 @@ impl FpEnv for HostFp {
         FpFlags((HostFp::get() & FLAGS) as u8)
     }
     fn set_fp_flags(&mut self, flags: FpFlags) {
-        HostFp::set(HostFp::get() & !FLAGS | flags.0 as u32 & FLAGS);
+        HostFp::change(|csr| csr & !FLAGS | flags.0 as u32 & FLAGS);
     }
     fn fp_round(&mut self) -> Round {
         match HostFp::get() >> ROUND_SHIFT & 3 {
@@ -61,7 +70,7 @@ impl FpEnv for HostFp {
             Round::Nearest | Round::Away | Round::Current => 0,
         };
         let flush = if daz { DAZ } else { 0 } | if ftz { FTZ } else { 0 };
-        HostFp::set(HostFp::get() & FLAGS | MASKS | mode << ROUND_SHIFT | flush);
+        HostFp::change(|csr| csr & FLAGS | MASKS | mode << ROUND_SHIFT | flush);
     }
 }
 
@@ -211,6 +220,14 @@ thunk!(
     /// For generated code only, by the convention of [`tulk_codegen::abi`].
     eval_thunk,
     eval_call
+);
+thunk!(
+    /// [`word::THUNK_MEM`].
+    ///
+    /// # Safety
+    /// For generated code only, by the convention of [`tulk_codegen::abi`].
+    mem_thunk,
+    mem_call
 );
 
 /// The interrupted registers of a signal frame that matter here.

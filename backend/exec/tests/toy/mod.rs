@@ -2,6 +2,8 @@
 //! engine is tested without a real frontend. Also its assembler and a machine to run it on.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod system;
+
 use std::sync::Arc;
 use tulk_base::state::CELL_PC;
 use tulk_base::{CpuState, GuestVa, MemOp, RmwOp, Trap};
@@ -102,6 +104,7 @@ static HELPERS: [HelperDef; 2] = [
         writes: Access::None,
         may_trap: true,
         pure: false,
+        direct: None,
     },
     HelperDef {
         name: "flush",
@@ -112,6 +115,7 @@ static HELPERS: [HelperDef; 2] = [
         writes: Access::None,
         may_trap: false,
         pure: false,
+        direct: None,
     },
 ];
 
@@ -137,6 +141,7 @@ impl Toy {
     fn lift_insn(&self, b: &mut Builder<'_>, pc: u64, insn: [u8; 4], mode: u64) -> bool {
         let [opcode, fa, fb, fc] = insn;
         let slot = |n: u8| Slot(n as u16 & 15);
+        let paged = |op: MemOp| op.with_mmu(system::mmu_of(mode));
         let imm = i16::from_le_bytes([fb, fc]) as i64;
         let to = pc.wrapping_add_signed(imm * 4);
         let next = pc.wrapping_add(4);
@@ -165,19 +170,19 @@ impl Toy {
             }
             op::LD => {
                 let x = b.get(slot(fb));
-                let v = b.load(Type::I64, x, fc as i8 as i64, MemOp::U64);
+                let v = b.load(Type::I64, x, fc as i8 as i64, paged(MemOp::U64));
                 b.set(slot(fa), v);
             }
             op::LDA => {
                 let x = b.get(slot(fb));
-                let op = MemOp::U64.with_align(tulk_base::MemAlign::Sixteen);
+                let op = paged(MemOp::U64).with_align(tulk_base::MemAlign::Sixteen);
                 let v = b.load(Type::I64, x, 0, op);
                 b.set(slot(fa), v);
             }
             op::ST | op::ST32 => {
                 let (x, v) = (b.get(slot(fb)), b.get(slot(fa)));
                 let op = if opcode == op::ST { MemOp::U64 } else { MemOp::U32 };
-                b.store(x, fc as i8 as i64, op, v);
+                b.store(x, fc as i8 as i64, paged(op), v);
             }
             op::BNZ => {
                 let x = b.get(slot(fa));
@@ -237,7 +242,7 @@ impl Toy {
             }
             op::XADD => {
                 let (x, y) = (b.get(slot(fb)), b.get(slot(fc)));
-                let v = b.atomic_rmw(RmwOp::Add, MemOp::U64, x, y);
+                let v = b.atomic_rmw(RmwOp::Add, paged(MemOp::U64), x, y);
                 b.set(slot(fa), v);
             }
             op::MODE => {
