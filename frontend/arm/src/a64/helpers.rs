@@ -28,6 +28,7 @@ macro_rules! helpers {
             writes: $writes,
             may_trap: $crate::a64::helpers::helpers!(@has traps $($attribute)*),
             pure: $crate::a64::helpers::helpers!(@has pure $($attribute)*),
+            direct: None,
         }),*];
     };
 }

@@ -23,6 +23,7 @@ pub mod atomic;
 pub mod branch;
 pub mod cpu;
 pub mod crypto;
+pub mod debug;
 pub mod decode;
 pub mod fp;
 pub mod fpstate;
@@ -94,6 +95,14 @@ impl GuestIsa for Aarch64 {
 
     fn layout(&self) -> &RegLayout {
         &self.layout
+    }
+
+    fn debug_registers(&self) -> tulk_frontend::debug::Registers {
+        debug::registers(&self.layout)
+    }
+
+    fn watches_before_access(&self) -> bool {
+        true
     }
 
     fn helpers(&self) -> &'static [HelperDef] {
