@@ -53,13 +53,17 @@ features! {
     Sse2 "sse2" L1Edx 26;
     Sse3 "sse3" L1Ecx 0;
     Pclmulqdq "pclmulqdq" L1Ecx 1;
+    Monitor "monitor" L1Ecx 3;
     Ssse3 "ssse3" L1Ecx 9;
     Fma "fma" L1Ecx 12;
     Cx16 "cx16" L1Ecx 13;
+    Pcid "pcid" L1Ecx 17;
     Sse41 "sse4_1" L1Ecx 19;
     Sse42 "sse4_2" L1Ecx 20;
+    X2apic "x2apic" L1Ecx 21;
     Movbe "movbe" L1Ecx 22;
     Popcnt "popcnt" L1Ecx 23;
+    TscDeadline "tsc_deadline_timer" L1Ecx 24;
     Aes "aes" L1Ecx 25;
     Xsave "xsave" L1Ecx 26;
     Avx "avx" L1Ecx 28;
@@ -67,12 +71,17 @@ features! {
     Rdrand "rdrand" L1Ecx 30;
     Hypervisor "hypervisor" L1Ecx 31;
     Fsgsbase "fsgsbase" L7Ebx 0;
+    TscAdjust "tsc_adjust" L7Ebx 1;
     Bmi1 "bmi1" L7Ebx 3;
     Avx2 "avx2" L7Ebx 5;
+    // FOP and FDP are kept of instructions with unmasked exceptions only.
+    FdpExcptnOnly "fdp-excptn-only" L7Ebx 6;
     Smep "smep" L7Ebx 7;
     Bmi2 "bmi2" L7Ebx 8;
     Erms "erms" L7Ebx 9;
     Invpcid "invpcid" L7Ebx 10;
+    // FCS and FDS are always zero.
+    ZeroFcsFds "zero-fcs-fds" L7Ebx 13;
     Rdseed "rdseed" L7Ebx 18;
     Adx "adx" L7Ebx 19;
     Smap "smap" L7Ebx 20;
@@ -80,15 +89,19 @@ features! {
     Clwb "clwb" L7Ebx 24;
     Sha "sha_ni" L7Ebx 29;
     Umip "umip" L7Ecx 2;
+    Pku "pku" L7Ecx 3;
     Gfni "gfni" L7Ecx 8;
     Vaes "vaes" L7Ecx 9;
     Vpclmulqdq "vpclmulqdq" L7Ecx 10;
+    La57 "la57" L7Ecx 16;
     Rdpid "rdpid" L7Ecx 22;
     Cldemote "cldemote" L7Ecx 25;
     Movdiri "movdiri" L7Ecx 27;
     Movdir64b "movdir64b" L7Ecx 28;
     Fsrm "fsrm" L7Edx 4;
     Serialize "serialize" L7Edx 14;
+    SpecCtrl "spec_ctrl" L7Edx 26;
+    ArchCapabilities "arch_capabilities" L7Edx 29;
     Xsaveopt "xsaveopt" D1Eax 0;
     Xsavec "xsavec" D1Eax 1;
     Xgetbv1 "xgetbv1" D1Eax 2;
@@ -101,6 +114,7 @@ features! {
     Nx "nx" E1Edx 20;
     MmxExt "mmxext" E1Edx 22;
     FxsrOpt "fxsr_opt" E1Edx 25;
+    Pdpe1gb "pdpe1gb" E1Edx 26;
     Rdtscp "rdtscp" E1Edx 27;
     Lm "lm" E1Edx 29;
     D3nowExt "3dnowext" E1Edx 30;
@@ -151,6 +165,8 @@ impl Feature {
             C::AVX2 => &[Feature::Avx2],
             C::BMI2 => &[Feature::Bmi2],
             C::INVPCID => &[Feature::Invpcid],
+            C::MONITOR => &[Feature::Monitor],
+            C::PKU => &[Feature::Pku],
             C::RDSEED => &[Feature::Rdseed],
             C::ADX => &[Feature::Adx],
             C::SMAP => &[Feature::Smap],
@@ -313,6 +329,10 @@ impl CpuModel {
 
 use Feature::*;
 
+/// What only system software can use; programs in user mode do not see it.
+pub const PRIVILEGED: Features =
+    Features::of(&[Monitor, Pcid, X2apic, TscDeadline, TscAdjust, La57, ArchCapabilities, Pdpe1gb]);
+
 /// Features that make no sense without another: dropped with it.
 const NEEDS: &[(Feature, Feature)] = &[
     (Sse, Fxsr),
@@ -340,6 +360,13 @@ const NEEDS: &[(Feature, Feature)] = &[
     (Vpclmulqdq, Pclmulqdq),
     (D3now, Mmx),
     (D3nowExt, D3now),
+    (Pcid, Lm),
+    (La57, Lm),
+    (Pdpe1gb, Lm),
+    (Pku, Lm),
+    (X2apic, Apic),
+    (TscDeadline, Apic),
+    (TscAdjust, Tsc),
 ];
 
 fn consistent(mut features: Features) -> Features {
@@ -359,12 +386,48 @@ const CORE2: Features =
     PENTIUM3.with(Features::of(&[Clflush, Sse2, Sse3, Ssse3, Cx16, Syscall, Nx, Lm, LahfLm]));
 const NEHALEM: Features = CORE2.with(Features::of(&[Sse41, Sse42, Popcnt]));
 const HASWELL: Features = NEHALEM.with(Features::of(&[
-    Pclmulqdq, Fma, Movbe, Aes, Xsave, Avx, F16c, Rdrand, Fsgsbase, Bmi1, Avx2, Smep, Bmi2, Erms,
-    Invpcid, Xsaveopt, Abm, Rdtscp,
+    Pclmulqdq,
+    Fma,
+    Movbe,
+    Aes,
+    Xsave,
+    Avx,
+    F16c,
+    Rdrand,
+    Fsgsbase,
+    Bmi1,
+    Avx2,
+    Smep,
+    Bmi2,
+    Erms,
+    Invpcid,
+    Xsaveopt,
+    Abm,
+    Rdtscp,
+    Pcid,
+    X2apic,
+    TscDeadline,
+    TscAdjust,
+    ArchCapabilities,
+    SpecCtrl,
+    FdpExcptnOnly,
+    ZeroFcsFds,
 ]));
 const SKYLAKE: Features =
     HASWELL.with(Features::of(&[Rdseed, Adx, Smap, Clflushopt, Xsavec, Xgetbv1, Prefetchw]));
-const EPYC: Features = SKYLAKE.without(Features::of(&[Invpcid])).with(Features::of(&[
+const INTEL_ONLY: Features = Features::of(&[
+    Invpcid,
+    Pcid,
+    X2apic,
+    TscDeadline,
+    TscAdjust,
+    ArchCapabilities,
+    SpecCtrl,
+    FdpExcptnOnly,
+    ZeroFcsFds,
+]);
+const EPYC: Features = SKYLAKE.without(INTEL_ONLY).with(Features::of(&[
+    Pdpe1gb,
     Sse4a,
     MisalignSse,
     MmxExt,
@@ -376,7 +439,7 @@ const QEMU64: Features =
 /// Everything that is implemented.
 const MAX: Features = SKYLAKE.with(EPYC).with(Features::of(&[
     Clwb, Gfni, Vaes, Vpclmulqdq, Rdpid, Cldemote, Movdiri, Movdir64b, Fsrm, Serialize, D3nowExt,
-    D3now, Clzero, Umip,
+    D3now, Clzero, Umip, La57, Pku, Monitor,
 ]));
 
 macro_rules! chips {

@@ -5,7 +5,8 @@
 //! caches and topology). Beyond the highest basic leaf Intel processors repeat it; AMD's show zero.
 //! The guest sees one package whose processors are cores without siblings.
 
-use crate::cpu::{CHIPS, Feature, Features, Vendor};
+use crate::cpu::{CHIPS, Chip, CpuModel, Feature, Features, Vendor};
+use crate::system::cr4;
 
 /// The words of CPUID that hold feature bits: leaf and register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,6 +31,9 @@ pub const XSAVE_AVX: (u32, u32) = (576, 256);
 
 /// Frequency of the time-stamp counter that RDTSC shows: it counts nanoseconds.
 pub const TSC_HZ: u64 = 1_000_000_000;
+
+/// Frequency of the local APIC's timer and of the crystal, in system mode.
+pub const APIC_HZ: u64 = 1_000_000_000;
 
 /// The components that XCR0 may have.
 pub fn xcr0_supported(features: Features) -> u64 {
@@ -87,12 +91,7 @@ pub fn leaf(chip: usize, features: Features, at: Where, eax: u32, ecx: u32) -> [
         }
         n => n,
     };
-    let (family, model, stepping) = chip.signature;
-    let signature = stepping
-        | (model & 15) << 4
-        | family.min(15) << 8
-        | (model >> 4) << 16
-        | family.saturating_sub(15) << 20;
+    let signature = signature_of(chip);
     let word = |w| word(features, w);
     let count = at.processors.max(1);
     let apic_bits = count.next_power_of_two().trailing_zeros();
@@ -158,6 +157,86 @@ pub fn leaf(chip: usize, features: Features, at: Where, eax: u32, ecx: u32) -> [
         0x8000_001e if amd => [at.processor, at.processor, 0, 0],
         _ => [0; 4],
     }
+}
+
+/// Family, model and stepping as leaf 1 has them.
+pub fn signature(chip: usize) -> u32 {
+    signature_of(&CHIPS[chip])
+}
+
+fn signature_of(chip: &Chip) -> u32 {
+    let (family, model, stepping) = chip.signature;
+    stepping
+        | (model & 15) << 4
+        | family.min(15) << 8
+        | (model >> 4) << 16
+        | family.saturating_sub(15) << 20
+}
+
+/// Width in bits of physical and of linear addresses.
+pub fn address_bits(features: Features) -> (u32, u32) {
+    let physical = match (features.has(Feature::Lm), features.has(Feature::Pae)) {
+        (true, _) => 40,
+        (false, true) => 36,
+        _ if features.has(Feature::Pse36) => 36,
+        _ => 32,
+    };
+    let linear = match (features.has(Feature::La57), features.has(Feature::Lm)) {
+        (true, _) => 57,
+        (false, true) => 48,
+        _ => 32,
+    };
+    (physical, linear)
+}
+
+/// What the system software of a whole processor decided.
+#[derive(Clone, Copy, Debug)]
+pub struct System {
+    pub cr4: u64,
+    /// The local APIC is enabled.
+    pub apic: bool,
+}
+
+/// The signature of leaf 0x4000_0000.
+const HYPERVISOR: &[u8; 12] = b"TulkTulkTulk";
+
+/// [`leaf`] in system mode: with what depends on control registers, and with the leaves of the hypervisor range.
+pub fn system_leaf(m: &CpuModel, at: Where, system: System, eax: u32, ecx: u32) -> [u32; 4] {
+    let has = |f| m.features.has(f);
+    let on = |bit| system.cr4 & bit != 0;
+    if (0x4000_0000..0x5000_0000).contains(&eax) {
+        let part = |n| text(&HYPERVISOR[n..n + 4]);
+        return match eax {
+            _ if !has(Feature::Hypervisor) => [0; 4],
+            0x4000_0000 => [0x4000_0010, part(0), part(4), part(8)],
+            // Rates of the time-stamp counter and of the local APIC's timer in kHz.
+            0x4000_0010 => [(TSC_HZ / 1000) as u32, (APIC_HZ / 1000) as u32, 0, 0],
+            _ => [0; 4],
+        };
+    }
+    let [mut a, mut b, mut c, mut d] = leaf(m.chip, m.features, at, eax, ecx);
+    match eax {
+        1 => {
+            if has(Feature::Xsave) && !on(cr4::OSXSAVE) {
+                c &= !(1 << 27);
+            }
+            if !system.apic {
+                d &= !(1 << 9);
+            }
+        }
+        7 if ecx == 0 && on(cr4::PKE) && has(Feature::Pku) => c |= 1 << 4,
+        // The local APIC's timer runs at the crystal's rate.
+        0x15 if CHIPS[m.chip].levels.0 >= 0x15 => {
+            (a, b, c, d) = (1, (TSC_HZ / APIC_HZ) as u32, APIC_HZ as u32, 0);
+        }
+        0x8000_0001 if CHIPS[m.chip].vendor == Vendor::Amd && !system.apic => d &= !(1 << 9),
+        0x8000_0008 if CHIPS[m.chip].levels.1 >= 0x8000_0008 => {
+            let (physical, linear) = address_bits(m.features);
+            a = linear << 8 | physical;
+        }
+        _ => {}
+    }
+    [a, b, c, d]
 }
 
 /// Leaf 4 and 0x8000_001d.

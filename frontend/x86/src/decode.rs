@@ -7,7 +7,8 @@
 use crate::cpu::{Feature, Features};
 use crate::flags;
 use crate::lifter::Lifter;
-use crate::{Mode, fpstate, integer, mmx, sse, x87};
+use crate::system::unit::Class;
+use crate::{Mode, fpstate, integer, mmx, sse, system, x87};
 use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, OpKind, RflagsBits};
 
 /// Writes one instruction's IR. The lifter's `pc` and `next` are set.
@@ -75,35 +76,50 @@ pub struct Entry {
     pub lift: Lift,
     pub quiet: bool,
     pub accepted: bool,
+    /// For system mode.
+    pub class: Class,
 }
 
 /// Entries by code.
 pub struct Table(Box<[Entry]>);
 
 impl Table {
+    /// The table of user mode.
     pub fn new(mode: Mode, features: Features) -> Table {
-        let none = Entry { lift: undefined, quiet: false, accepted: false };
+        Table::of(CHAPTERS, &[], mode, features)
+    }
+
+    /// The table of system mode: what [`system`] has replaces the rows of the same code or mnemonic.
+    pub fn new_system(features: Features) -> Table {
+        Table::of(CHAPTERS, system::CHAPTERS, Mode::X86_64, features)
+    }
+
+    fn of(chapters: &[&[Row]], better: &[&[Row]], mode: Mode, features: Features) -> Table {
+        let none = Entry { lift: undefined, quiet: false, accepted: false, class: Class::Other };
         let mut entries = vec![none; Code::values().len()];
-        let rows = || CHAPTERS.iter().flat_map(|c| c.iter());
-        for row in rows() {
-            if let Which::Code(code) = row.which {
-                entries[code as usize] = Entry { lift: row.lift, quiet: row.quiet, accepted: true };
+        for chapters in [better, chapters] {
+            let mut by_code = vec![None; Code::values().len()];
+            let mut by_mnemonic = vec![None; Mnemonic::values().len()];
+            for row in chapters.iter().flat_map(|c| c.iter()) {
+                let place = match row.which {
+                    Which::Code(code) => &mut by_code[code as usize],
+                    Which::Mnemonic(m) => &mut by_mnemonic[m as usize],
+                };
+                assert!(place.is_none(), "two rows for {:?}", row.which);
+                *place = Some(row);
             }
-        }
-        let mut by_mnemonic = vec![None; Mnemonic::values().len()];
-        for row in rows() {
-            if let Which::Mnemonic(m) = row.which {
-                assert!(by_mnemonic[m as usize].is_none(), "two rows for {m:?}");
-                by_mnemonic[m as usize] = Some(row);
+            for code in Code::values() {
+                let entry = &mut entries[code as usize];
+                let row = by_code[code as usize].or(by_mnemonic[code.mnemonic() as usize]);
+                if let (false, Some(row)) = (entry.accepted, row) {
+                    let class = if better.is_empty() { Class::Other } else { Class::of(code) };
+                    *entry = Entry { lift: row.lift, quiet: row.quiet, accepted: true, class };
+                }
             }
         }
         for code in Code::values() {
-            let entry = &mut entries[code as usize];
-            if let (false, Some(row)) = (entry.accepted, by_mnemonic[code.mnemonic() as usize]) {
-                *entry = Entry { lift: row.lift, quiet: row.quiet, accepted: true };
-            }
             if !available(code, mode, features) {
-                *entry = none;
+                entries[code as usize] = none;
             }
         }
         // Only then, since the flags depend on the meaning.

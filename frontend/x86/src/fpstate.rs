@@ -98,15 +98,23 @@ fn si_code(unmasked: u32) -> u32 {
 pub struct Area {
     pub base: u64,
     pub long: bool,
+    /// The MMU index.
+    pub mmu: u8,
 }
 
 impl Area {
+    pub fn new(state: &CpuState, base: u64, long: bool) -> Area {
+        Area { base, long, mmu: crate::system::data_mmu(state) }
+    }
+    fn op(self, bytes: u32) -> MemOp {
+        MemOp::of_log2(bytes.trailing_zeros() as u8).with_mmu(self.mmu)
+    }
     fn at(self, offset: u64) -> GuestVa {
         let va = self.base.wrapping_add(offset);
         GuestVa(if self.long { va } else { va & 0xffff_ffff })
     }
     pub fn load(self, env: &mut dyn HelperEnv, offset: u64, bytes: u32) -> Result<u64, Trap> {
-        Ok(env.load(self.at(offset), MemOp::of_log2(bytes.trailing_zeros() as u8))?)
+        Ok(env.load(self.at(offset), self.op(bytes))?)
     }
     pub fn store(
         self,
@@ -115,7 +123,7 @@ impl Area {
         bytes: u32,
         v: u64,
     ) -> Result<(), Trap> {
-        Ok(env.store(self.at(offset), MemOp::of_log2(bytes.trailing_zeros() as u8), v)?)
+        Ok(env.store(self.at(offset), self.op(bytes), v)?)
     }
     /// Faults as an access to the first word or the last byte of `size` bytes does: processors try these before the
     /// others.
@@ -126,9 +134,8 @@ impl Area {
         word: u32,
         write: bool,
     ) -> Result<(), Trap> {
-        let word = MemOp::of_log2(word.trailing_zeros() as u8);
         self.touch(env, 0, word, write)?;
-        self.touch(env, size - 1, MemOp::U8, write)
+        self.touch(env, size - 1, 1, write)
     }
     /// Faults as FXSAVE and kin do, which try the first and the last byte before the others (in which order is the
     /// processor's affair). A misaligned address is #GP unless it is not canonical.
@@ -144,16 +151,17 @@ impl Area {
         if self.base & alignment != 0 && canonical {
             return Err(GP);
         }
-        self.touch(env, 0, MemOp::U8, write)?;
-        self.touch(env, size - 1, MemOp::U8, write)
+        self.touch(env, 0, 1, write)?;
+        self.touch(env, size - 1, 1, write)
     }
     fn touch(
         self,
         env: &mut dyn HelperEnv,
         offset: u64,
-        op: MemOp,
+        bytes: u32,
         write: bool,
     ) -> Result<(), Trap> {
+        let op = self.op(bytes);
         match write {
             true => env.rmw(self.at(offset), op, RmwOp::Or, 0)?,
             false => env.load(self.at(offset), op)?,
@@ -203,6 +211,9 @@ fn access(l: &mut Lifter<'_>, insn: &Instruction, intent: Intent, helper: u32) {
     let va = l.flat(addr);
     let (eax, edx) = (l.reg(Register::EAX), l.reg(Register::EDX));
     l.call(helper, &[va, eax, edx], form as i64);
+    if intent == Intent::Read {
+        l.forget_selectors();
+    }
 }
 
 /// FXSAVE, XSAVE, XSAVEC, XSAVEOPT m
@@ -336,7 +347,7 @@ fn size(form: u64, components: u64) -> u64 {
 /// Linear address, EAX, EDX; immediate: the form.
 fn fpstate_save(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let form = args[3] as u64;
-    let area = Area { base: args[0] as u64, long: form & LONG != 0 };
+    let area = Area::new(cx.state, args[0] as u64, form & LONG != 0);
     let wanted = components(cx, args);
     area.probe_block(cx.env, form, size(form, wanted), true)?;
     let csr = mxcsr(cx);
@@ -391,7 +402,7 @@ fn fpstate_save(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
 /// Linear address, EAX, EDX; immediate: the form.
 fn fpstate_restore(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let form = args[3] as u64;
-    let area = Area { base: args[0] as u64, long: form & LONG != 0 };
+    let area = Area::new(cx.state, args[0] as u64, form & LONG != 0);
     let wanted = components(cx, args);
     area.probe_block(cx.env, form, size(form, wanted), false)?;
     if form & XSAVE == 0 {

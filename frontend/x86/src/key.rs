@@ -26,6 +26,12 @@ pub const SSE_TRAPS: u64 = 1 << 16;
 pub const SSE_FLUSH: u64 = 1 << 17;
 /// An x87 exception is unmasked, or pending.
 pub const X87_TRAPS: u64 = 1 << 20;
+/// System mode: a breakpoint of DR7 is enabled, so accesses and instructions are checked.
+pub const BREAKPOINTS: u64 = 1 << 18;
+/// System mode: SSE instructions must ask whether they may run (CR0.EM, CR0.TS, CR4.OSFXSR).
+pub const SSE_CHECK: u64 = 1 << 19;
+/// System mode: the same for AVX instructions (CR0.TS, CR4.OSXSAVE, XCR0).
+pub const AVX_CHECK: u64 = 1 << 21;
 /// Long mode is active (64-bit code, or 32-bit code beside it).
 pub const LONG: u64 = 1 << 22;
 /// Bits 25:23: TOP of the x87 stack.
@@ -42,6 +48,62 @@ pub const BLIND_FAULTS: u64 = 1 << 27;
 /// Bits 35:28: the x87 tags, bit n set when physical register n is in use.
 pub const X87_TAG: u64 = 0xff << 28;
 pub const X87_TAG_SHIFT: u32 = 28;
+
+/// System mode, bits 37:36: the current privilege level.
+pub const CPL: u64 = 3 << CPL_SHIFT;
+pub const CPL_SHIFT: u32 = 36;
+/// System mode: explicit supervisor accesses must not touch user pages (CR4.SMAP without EFLAGS.AC; CPL below 3).
+pub const SMAP: u64 = 1 << 38;
+/// System mode: CR0.PE, and EFLAGS.VM with it.
+pub const PROTECTED: u64 = 1 << 39;
+pub const VM86: u64 = 1 << 40;
+/// System mode: CPL is not above IOPL.
+pub const IOPL_OK: u64 = 1 << 41;
+/// System mode: an interrupt shadow lasts over the first instruction, which is the only one of its block.
+pub const SHADOW: u64 = 1 << 42;
+/// System mode: x87 and MMX instructions must ask whether they may run (CR0.EM, CR0.TS).
+pub const X87_CHECK: u64 = 1 << 43;
+/// The bits that key flags use.
+pub const ALL: u64 = (1 << 44) - 1;
+
+/// The key flags of a state in system mode.
+pub fn of_system_state(state: &CpuState) -> u64 {
+    use crate::system::{cr0, cr4, efer, model};
+    let get = |slot| state.get(cell(slot));
+    let (control, extended) = (get(regs::CR0), get(regs::CR4));
+    let flags = get(regs::EFLAGS) as u32;
+    let cpl = get(regs::CPL) & 3;
+    let protected = control & cr0::PE != 0;
+    let mut key = of_state(state, get(regs::EFER) & efer::LMA != 0) & !(ALIGN | BLIND_FAULTS);
+    key |= cpl << CPL_SHIFT;
+    let iopl = flags >> 12 & 3;
+    let features = model(state).features;
+    let bits = [
+        (flags & eflags::AC != 0 && control & cr0::AM != 0 && cpl == 3, ALIGN),
+        (extended & cr4::SMAP != 0 && flags & eflags::AC == 0 && cpl < 3, SMAP),
+        (protected, PROTECTED),
+        (protected && flags & eflags::VM != 0, VM86),
+        (cpl <= iopl as u64, IOPL_OK),
+        (get(regs::SHADOW) as u32 != 0, SHADOW),
+        (crate::system::debug::armed(get(regs::DR[7])), BREAKPOINTS),
+        (control & (cr0::EM | cr0::TS) != 0, X87_CHECK),
+        (
+            features.has(crate::Feature::Sse)
+                && (control & (cr0::EM | cr0::TS) != 0 || extended & cr4::OSFXSR == 0),
+            SSE_CHECK,
+        ),
+        (
+            features.has(crate::Feature::Avx)
+                && (control & cr0::TS != 0
+                    || extended & cr4::OSXSAVE == 0
+                    || get(regs::XCR0) & 6 != 6
+                    || !protected
+                    || flags & eflags::VM != 0),
+            AVX_CHECK,
+        ),
+    ];
+    bits.iter().filter(|b| b.0).fold(key, |key, b| key | b.1)
+}
 
 /// The key flags of a state. `long`: the processor is in long mode.
 pub fn of_state(state: &CpuState, long: bool) -> u64 {
@@ -116,6 +178,8 @@ pub struct Key {
     pub df: bool,
     pub align: bool,
     pub tf: bool,
+    /// A debugger steps: one iteration of a repeated instruction. No part of the key.
+    pub stepped: bool,
 }
 
 impl Key {
@@ -133,6 +197,7 @@ impl Key {
             df: flags & DF != 0,
             align: flags & ALIGN != 0,
             tf: flags & TF != 0,
+            stepped: false,
         }
     }
     /// Addresses are 64 bits wide.
@@ -146,6 +211,27 @@ impl Key {
     /// Accesses through the segment must be checked.
     pub fn has_check(&self, seg: usize) -> bool {
         self.flags >> 7 & 1 << seg != 0
+    }
+    /// The MMU index of data accesses in system mode.
+    pub fn mmu(&self) -> u8 {
+        use crate::system::mmu;
+        match (self.cpl(), self.has(SMAP)) {
+            (3, _) => mmu::USER,
+            (_, true) => mmu::KERNEL_SMAP,
+            (_, false) => mmu::KERNEL,
+        }
+    }
+    /// The current privilege level of system mode.
+    pub fn cpl(&self) -> u32 {
+        (self.flags >> CPL_SHIFT) as u32 & 3
+    }
+    /// System mode: a block is one instruction, behind which #DB may be due.
+    pub fn single(&self) -> bool {
+        self.tf || self.has(BREAKPOINTS)
+    }
+    /// Real mode (system mode only): CR0.PE is clear.
+    pub fn real(&self) -> bool {
+        !self.has(PROTECTED)
     }
     /// Has any of the bits.
     pub fn has(&self, flag: u64) -> bool {

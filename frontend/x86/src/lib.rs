@@ -1,4 +1,5 @@
-//! The x86 guest: 16-, 32- and 64-bit code at user level; [`X86`] is the guest for a mode and a CPU model.
+//! The x86 guest: 16-, 32- and 64-bit code; [`X86`] is the guest for a mode and a CPU model, either at user level or,
+//! with [`system`], as a whole processor.
 //!
 //! "The manual" in this crate is Intel's Software Developer's Manual. Decoding is iced-x86's. [`decode`] maps its
 //! codes to lift functions, which stand in modules named after the manual's chapters: [`integer`] (volume 1,
@@ -24,6 +25,7 @@
 
 pub mod cpu;
 pub mod cpuid;
+pub mod debug;
 pub mod decode;
 pub mod flags;
 pub mod fpstate;
@@ -36,6 +38,7 @@ pub mod operand;
 pub mod regs;
 pub mod segment;
 pub mod sse;
+pub mod system;
 pub mod x87;
 
 pub use cpu::{CpuModel, Feature, Features};
@@ -44,8 +47,9 @@ pub use lifter::Lifter;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Formatter, Instruction};
 use iced_x86::{GasFormatter, OpKind};
 use key::Key;
+use system::unit;
 use tulk_base::{CpuState, GuestVa};
-use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, TbKey};
+use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, SystemIsa, TbKey};
 use tulk_ir::{Builder, FpEnv, FpRule, HelperDef, RegLayout, Slot, Unit};
 
 /// `Trap::Syscall` number of INT 0x80.
@@ -68,12 +72,32 @@ pub struct X86 {
     model: CpuModel,
     layout: RegLayout,
     table: decode::Table,
+    /// Number of processors; 0 in user mode.
+    processors: u32,
 }
 
 impl X86 {
     pub fn new(mode: Mode, model: CpuModel) -> X86 {
+        let features = model.features.without(cpu::PRIVILEGED);
+        let model = CpuModel { features, ..model };
         let table = decode::Table::new(mode, model.features);
-        X86 { mode, model, layout: regs::layout(mode), table }
+        X86 { mode, model, layout: regs::layout(mode), table, processors: 0 }
+    }
+
+    /// A whole processor: system mode. The layout is that of x86-64; the state decides the mode.
+    pub fn new_system(model: CpuModel) -> X86 {
+        let table = decode::Table::new_system(model.features);
+        let layout = regs::layout(Mode::X86_64);
+        X86 { mode: Mode::X86_64, model, layout, table, processors: 1 }
+    }
+
+    /// The number of processors that CPUID tells in system mode.
+    pub fn with_processors(self, processors: u32) -> X86 {
+        X86 { processors: processors.max(1), ..self }
+    }
+
+    pub fn is_system(&self) -> bool {
+        self.processors != 0
     }
 
     pub fn mode(&self) -> Mode {
@@ -94,7 +118,7 @@ impl X86 {
         self.mode == Mode::X86_64 || self.model.has(Feature::Lm)
     }
 
-    /// The state of a new process: registers zero, flat segments as Linux sets them, default float modes.
+    /// The state of a new process (user mode): registers zero, flat segments as Linux sets them, default float modes.
     pub fn reset(&self, state: &mut CpuState) {
         for slot in self.layout.slots() {
             for cell in slot.cell..slot.cell + slot.ty.cells() {
@@ -190,7 +214,8 @@ impl X86 {
                 }
                 out.push(Decoded { insn, live: flags::ALL, pointers: x87::Pointers::ALL });
                 at = at.wrapping_add(insn.len() as u64);
-                if insn.flow_control() != FlowControl::Next || key.tf {
+                if insn.flow_control() != FlowControl::Next || key.single() || key.has(key::SHADOW)
+                {
                     return End::Limit;
                 }
             }
@@ -201,7 +226,8 @@ impl X86 {
     /// can be left all are.
     fn mark_live_flags(&self, key: &Key, block: &mut [Decoded]) {
         // Every instruction may leave the unit.
-        if key.has(key::CODE_CHECK | key::SSE_TRAPS | key::X87_TRAPS) {
+        let checks = key::CODE_CHECK | key::X87_CHECK | key::SSE_CHECK | key::AVX_CHECK;
+        if key.has(checks | key::SSE_TRAPS | key::X87_TRAPS | key::BREAKPOINTS) {
             return;
         }
         let blind = key.has(key::BLIND_FAULTS);
@@ -242,7 +268,11 @@ impl GuestIsa for X86 {
     }
 
     fn tb_key(&self, state: &CpuState) -> TbKey {
-        TbKey { pc: GuestVa(state.pc()), flags: key::of_state(state, self.long()) }
+        let flags = match self.is_system() {
+            true => key::of_system_state(state),
+            false => key::of_state(state, self.long()),
+        };
+        TbKey { pc: GuestVa(state.pc()), flags }
     }
 
     fn lift(&self, key: TbKey, code: &mut dyn CodeReader, limits: LiftLimits, unit: &mut Unit) {
@@ -259,7 +289,8 @@ impl GuestIsa for X86 {
     ) {
         unit.reset(key.pc.0, key.flags, FpRule::X86);
         let pc = key.pc.0;
-        let taken_apart = Key::new(key.flags);
+        let mut taken_apart = Key::new(key.flags);
+        taken_apart.stepped = limits.max_insns == LiftLimits::STEP;
         let mut block = Vec::with_capacity(32);
         let end = self.decode(pc, &taken_apart, code, &limits, &mut block);
         if block.is_empty() && matches!(end, End::Fetch(va) if va == pc) {
@@ -269,11 +300,16 @@ impl GuestIsa for X86 {
         x87::mark_pointers(block.iter_mut().map(|d| (&d.insn, &mut d.pointers)));
         let builder = Builder::new(unit, &self.layout, &helpers::ALL);
         let mut l = Lifter::new(builder, &self.model, pc, taken_apart, known);
+        if self.is_system() {
+            l = l.for_system();
+        }
         for d in &block {
             let len = d.insn.len();
             l.start_instruction(len as u64, d.live);
             l.pointers = d.pointers;
-            (self.table.entry(d.insn.code()).lift)(&mut l, &d.insn);
+            let entry = self.table.entry(d.insn.code());
+            unit::check(&mut l, entry.class);
+            (entry.lift)(&mut l, &d.insn);
             if l.ended() {
                 break;
             }
@@ -311,6 +347,10 @@ impl GuestIsa for X86 {
         fpstate::save(state, env);
     }
 
+    fn debug_registers(&self) -> tulk_frontend::debug::Registers {
+        debug::registers(&self.layout, self.mode == Mode::X86_64)
+    }
+
     fn disassemble(&self, key: TbKey, bytes: &[u8]) -> Option<(String, usize)> {
         let bits = Key::new(key.flags).code;
         let insn = Decoder::with_ip(bits, bytes, key.pc.0, DecoderOptions::NONE).decode();
@@ -324,5 +364,9 @@ impl GuestIsa for X86 {
 
     fn self_modifying_is_exact(&self) -> bool {
         true
+    }
+
+    fn system(&self) -> Option<&dyn SystemIsa> {
+        self.is_system().then_some(self as &dyn SystemIsa)
     }
 }

@@ -15,6 +15,7 @@ use crate::flags::{self, CcOp};
 use crate::helpers;
 use crate::integer::system;
 use crate::key::{self, Key};
+use crate::system::{cr4, debug};
 use crate::x87::Pointers;
 use crate::x87::stack::Stack;
 use crate::{regs, segment};
@@ -60,6 +61,10 @@ pub struct Lifter<'a> {
     builder: Builder<'a>,
     pub cpu: &'a CpuModel,
     pub key: Key,
+    /// The guest is a whole processor.
+    pub system: bool,
+    /// The MMU index of accesses.
+    pub mmu: u8,
     /// Linear address of the current instruction, and of the one behind it.
     pub pc: u64,
     pub next: u64,
@@ -69,6 +74,8 @@ pub struct Lifter<'a> {
     pub stack: Stack,
     /// Which x87 pointers that the current instruction leaves somebody may see.
     pub pointers: Pointers,
+    /// FOP and FDP as they were before the current x87 instruction, which may have to give them back.
+    pub old_pointers: Option<[Slot; 2]>,
     /// Values of slots below [`REMEMBERED`].
     slots: [Value; REMEMBERED],
     /// Narrow views of the general registers: low 8, 16, 32 bits, bits 15:8.
@@ -136,11 +143,14 @@ impl<'a> Lifter<'a> {
             builder,
             cpu,
             key,
+            system: false,
+            mmu: 0,
             pc,
             next: pc,
             live: flags::ALL,
             stack: Stack::of_key(key.flags),
             pointers: Pointers::ALL,
+            old_pointers: None,
             slots: [Value::NONE; REMEMBERED],
             views: [[Value::NONE; 4]; 16],
             wide: [(Value::NONE, Value::NONE); 8],
@@ -157,6 +167,13 @@ impl<'a> Lifter<'a> {
         l
     }
 
+    /// The guest is a whole processor.
+    pub fn for_system(mut self) -> Lifter<'a> {
+        self.system = true;
+        self.mmu = self.key.mmu();
+        self
+    }
+
     /// Starts the instruction of this length behind the last one.
     pub fn start_instruction(&mut self, len: u64, live: u32) {
         self.pc = self.next;
@@ -171,6 +188,20 @@ impl<'a> Lifter<'a> {
         self.builder.insn(pc, len as u32);
         if self.key.has(key::CODE_CHECK) {
             self.call(segment::CHECK_CODE, &[], len as i64);
+        }
+        if self.key.has(key::SHADOW) {
+            let none = self.builder.iconst(Type::I32, 0);
+            self.set(regs::SHADOW, none);
+        }
+        if self.key.has(key::BREAKPOINTS) {
+            self.call(debug::INSTRUCTION, &[], 0);
+        }
+    }
+
+    /// System mode: the instruction is done, and the next is at the linear `pc`. Takes what #DB is due.
+    fn boundary(&mut self, pc: Value) {
+        if self.key.single() {
+            self.call(debug::BOUNDARY, &[pc], self.key.tf as i64);
         }
     }
 
@@ -413,8 +444,16 @@ impl<'a> Lifter<'a> {
 
     /// Ends the block at a constant linear pc.
     pub fn exit_to(&mut self, pc: u64) {
-        if self.key.tf {
+        if self.system && self.key.single() {
+            let at = self.builder.iconst(Type::I64, pc as i64);
+            self.boundary(at);
+        }
+        if !self.system && self.key.tf {
             self.builder.trap(ExitKind::Guest, DEBUG << 16, pc);
+        } else if self.key.has(key::SHADOW) {
+            // The engine must look whether an interrupt waits for the end of the shadow.
+            let pc = self.builder.iconst(Type::I64, pc as i64);
+            self.builder.exit_indirect(ExitKind::Resync, pc, None, None);
         } else {
             let flags = self.new_key();
             self.builder.exit_with_flags(ExitKind::Jump, pc, None, flags);
@@ -423,15 +462,39 @@ impl<'a> Lifter<'a> {
 
     /// The key flags of the next block, if the unit changed them.
     fn new_key(&self) -> Option<u64> {
+        let flags = self.flags_now();
+        (flags != self.key.flags).then_some(flags)
+    }
+
+    /// The key flags of the next block.
+    fn flags_now(&self) -> u64 {
         let changing = key::X87_TOP | key::X87_TAG | key::DF;
         let df = if self.key.df { key::DF } else { 0 };
-        let flags = self.key.flags & !changing | self.stack.key() | df;
-        (flags != self.key.flags).then_some(flags)
+        self.key.flags & !changing | self.stack.key() | df
+    }
+
+    /// System mode: ends the block behind this instruction, which changed EFLAGS.AC at a CPL below 3.
+    pub fn exit_with_smap(&mut self, ac: bool) {
+        if self.key.single() || self.key.has(key::SHADOW) {
+            return self.resync();
+        }
+        let (next, flags) = (self.next, self.flags_now() & !key::SMAP);
+        if ac {
+            let changed = (flags != self.key.flags).then_some(flags);
+            return self.builder.exit_with_flags(ExitKind::Jump, next, None, changed);
+        }
+        let control = self.get(regs::CR4);
+        let enforced = self.builder.and_imm(control, cr4::SMAP as i64);
+        let shift = key::SMAP.trailing_zeros() - cr4::SMAP.trailing_zeros();
+        let bit = self.builder.shl_imm(enforced, shift);
+        let flags = self.builder.or_imm(bit, flags as i64);
+        let pc = self.builder.iconst(Type::I64, next as i64);
+        self.builder.exit_indirect(ExitKind::Jump, pc, None, Some(flags));
     }
 
     /// Ends the block with a call of a constant linear pc, which returns behind this instruction.
     pub fn exit_call(&mut self, pc: u64) {
-        if self.key.tf {
+        if self.key.single() || self.key.has(key::SHADOW) {
             return self.exit_to(pc);
         }
         let (ret, flags) = (self.next, self.new_key());
@@ -440,10 +503,13 @@ impl<'a> Lifter<'a> {
 
     /// Ends the block at a computed linear pc.
     pub fn exit_indirect(&mut self, kind: ExitKind, pc: Value) {
-        if self.key.tf {
+        if self.system {
+            self.boundary(pc);
+        } else if self.key.tf {
             self.call(system::DEBUG_TRAP, &[pc], 0);
             return self.undefined();
         }
+        let kind = if self.key.has(key::SHADOW) { ExitKind::Resync } else { kind };
         let ret = (kind == ExitKind::Call).then_some(self.next);
         let flags = if kind == ExitKind::Resync { None } else { self.new_key() };
         let flags = flags.map(|flags| self.builder.iconst(Type::I64, flags as i64));

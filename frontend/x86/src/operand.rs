@@ -2,7 +2,8 @@
 //! stack. Part of [`Lifter`].
 
 use crate::lifter::Lifter;
-use crate::{regs, segment};
+use crate::system::debug;
+use crate::{key, regs, segment};
 use iced_x86::{Instruction, OpKind, Register};
 use tulk_base::{MemAlign, MemOp, RmwOp};
 use tulk_ir::{Type, Value};
@@ -113,6 +114,21 @@ impl Lifter<'_> {
         self.linear(seg, offset, disp, bytes, intent)
     }
 
+    /// The linear address of the memory operand, for an instruction that does not access it.
+    pub fn unchecked_address(&mut self, insn: &Instruction) -> Addr {
+        let (offset, disp) = self.offset(insn);
+        let seg = segment_number(insn.memory_segment());
+        if self.key.long() && (seg < regs::FS || self.ty(offset) == Type::I64) {
+            return self.linear(seg, offset, disp, 1, Intent::Read);
+        }
+        let offset = self.add_imm(offset, disp);
+        let offset = self.zext(Type::I64, offset);
+        let base = self.get(regs::SEG_BASE[seg]);
+        let sum = self.add(base, offset);
+        let sum = if self.key.long() { sum } else { self.and_imm(sum, 0xffff_ffff) };
+        Addr { base: sum, offset: 0 }
+    }
+
     /// The linear address of `offset + disp` in a segment. `offset` is an I32 or, in 64-bit code, an I64.
     pub fn linear(
         &mut self,
@@ -159,10 +175,19 @@ impl Lifter<'_> {
     // Memory.
 
     fn memop(&self, op: MemOp) -> MemOp {
+        let op = op.with_mmu(self.mmu);
         if self.key.align && op.align() == MemAlign::Any {
             op.with_align(MemAlign::Natural)
         } else {
             op
+        }
+    }
+
+    /// Looks whether an access that was made hits a breakpoint.
+    fn note_access(&mut self, addr: Addr, op: MemOp, write: bool) {
+        if self.key.has(key::BREAKPOINTS) {
+            let va = self.flat(addr);
+            self.call(debug::ACCESS, &[va], (op.bytes() as i64) << 1 | write as i64);
         }
     }
 
@@ -174,7 +199,9 @@ impl Lifter<'_> {
     /// Loads as `op` says, extended to `ty`.
     pub fn load_as(&mut self, ty: Type, addr: Addr, op: MemOp) -> Value {
         let op = self.memop(op);
-        std::ops::DerefMut::deref_mut(self).load(ty, addr.base, addr.offset, op)
+        let v = std::ops::DerefMut::deref_mut(self).load(ty, addr.base, addr.offset, op);
+        self.note_access(addr, op, false);
+        v
     }
     /// Stores a value of its type's size.
     pub fn store(&mut self, addr: Addr, v: Value) {
@@ -184,18 +211,23 @@ impl Lifter<'_> {
     pub fn store_as(&mut self, addr: Addr, v: Value, op: MemOp) {
         let op = self.memop(op);
         std::ops::DerefMut::deref_mut(self).store(addr.base, addr.offset, op, v);
+        self.note_access(addr, op, true);
     }
     /// Atomic read-modify-write; the old value.
     pub fn atomic_rmw(&mut self, rmw: RmwOp, addr: Addr, v: Value) -> Value {
         let op = self.memop(MemOp::of_log2(self.ty(v).bytes().trailing_zeros() as u8));
         let base = self.add_imm(addr.base, addr.offset);
-        std::ops::DerefMut::deref_mut(self).atomic_rmw(rmw, op, base, v)
+        let old = std::ops::DerefMut::deref_mut(self).atomic_rmw(rmw, op, base, v);
+        self.note_access(addr, op, true);
+        old
     }
     /// Atomic compare and swap; the old value.
     pub fn atomic_cas(&mut self, addr: Addr, expected: Value, new: Value, op: MemOp) -> Value {
         let op = self.memop(op);
         let base = self.add_imm(addr.base, addr.offset);
-        std::ops::DerefMut::deref_mut(self).atomic_cas(op, base, expected, new)
+        let old = std::ops::DerefMut::deref_mut(self).atomic_cas(op, base, expected, new);
+        self.note_access(addr, op, true);
+        old
     }
 
     // Operands.

@@ -95,8 +95,82 @@ pub const BLIND_FAULTS: Slot = Slot(110);
 /// User mode: a descriptor that waits for a second one, and the instruction and selector that it is for.
 pub const DESC_WAITS: Slot = Slot(111);
 pub const DESC_FIRST: Slot = Slot(112);
+
+// System mode only from here on. The manual's volume 3, chapter 2 has the registers.
+
+/// 1 in system mode: the slots from here on are in use.
+pub const SYSTEM: Slot = Slot(113);
+/// The CPU model, so that helpers know it: index in [`crate::cpu::CHIPS`], features (low half, high half).
+pub const CHIP: Slot = Slot(114);
+pub const FEATURES: [Slot; 2] = run(115);
+/// Number of processors in the machine.
+pub const PROCESSORS: Slot = Slot(117);
+/// The current privilege level: 0 in real mode, 3 in virtual-8086 mode.
+pub const CPL: Slot = Slot(118);
+/// 1 for one instruction behind STI (that set IF) and loads of SS: no interrupt or debug trap is taken before it.
+pub const SHADOW: Slot = Slot(119);
+/// Bits of DR6 of a debug trap that is taken at the next boundary outside of a shadow.
+pub const PENDING_DB: Slot = Slot(120);
+/// 1 from the delivery of an NMI to the next IRET.
+pub const NMI_BLOCKED: Slot = Slot(121);
+/// 1 between INIT and the startup event.
+pub const WAIT_FOR_STARTUP: Slot = Slot(122);
+pub const CR0: Slot = Slot(123);
+pub const CR2: Slot = Slot(124);
+pub const CR3: Slot = Slot(125);
+pub const CR4: Slot = Slot(126);
+pub const EFER: Slot = Slot(127);
+/// The page-directory-pointer registers of PAE paging, as the last load of CR3 found them.
+pub const PDPTE: [Slot; 4] = run(128);
+pub const GDTR_BASE: Slot = Slot(132);
+pub const GDTR_LIMIT: Slot = Slot(133);
+pub const IDTR_BASE: Slot = Slot(134);
+pub const IDTR_LIMIT: Slot = Slot(135);
+/// Selector, base, limit in bytes (inclusive) and access rights as in [`SEG_ATTR`].
+pub const LDTR: Slot = Slot(136);
+pub const LDTR_BASE: Slot = Slot(137);
+pub const LDTR_LIMIT: Slot = Slot(138);
+pub const LDTR_ATTR: Slot = Slot(139);
+pub const TR: Slot = Slot(140);
+pub const TR_BASE: Slot = Slot(141);
+pub const TR_LIMIT: Slot = Slot(142);
+pub const TR_ATTR: Slot = Slot(143);
+/// DR0 to DR7; 4 and 5 are not used.
+pub const DR: [Slot; 8] = run(144);
+pub const STAR: Slot = Slot(152);
+pub const LSTAR: Slot = Slot(153);
+pub const CSTAR: Slot = Slot(154);
+pub const SFMASK: Slot = Slot(155);
+pub const KERNEL_GS_BASE: Slot = Slot(156);
+pub const SYSENTER_CS: Slot = Slot(157);
+pub const SYSENTER_ESP: Slot = Slot(158);
+pub const SYSENTER_EIP: Slot = Slot(159);
+pub const PAT: Slot = Slot(160);
+/// IA32_MTRR_PHYSBASE0, IA32_MTRR_PHYSMASK0, and so on.
+pub const MTRR_PHYS: [Slot; 16] = run(161);
+/// The fixed-range registers in order of their numbers.
+pub const MTRR_FIX: [Slot; 11] = run(177);
+pub const MTRR_DEF_TYPE: Slot = Slot(188);
+pub const MISC_ENABLE: Slot = Slot(189);
+/// What is added to the clock for the time-stamp counter, and IA32_TSC_ADJUST.
+pub const TSC_OFFSET: Slot = Slot(190);
+pub const TSC_ADJUST: Slot = Slot(191);
+/// What is added to the clock for IA32_MPERF and IA32_APERF.
+pub const MPERF_OFFSET: Slot = Slot(192);
+pub const APERF_OFFSET: Slot = Slot(193);
+pub const MCG_STATUS: Slot = Slot(194);
+pub const MCG_CTL: Slot = Slot(195);
+pub const SPEC_CTRL: Slot = Slot(196);
+pub const FEATURE_CONTROL: Slot = Slot(197);
+/// IA32_BIOS_SIGN_ID.
+pub const BIOS_SIGN: Slot = Slot(198);
+/// IA32_DEBUGCTL.
+pub const DEBUG_CTL: Slot = Slot(199);
+pub const XSS: Slot = Slot(200);
+/// 1 while an NMI waits for the end of the one in progress.
+pub const NMI_PENDING: Slot = Slot(201);
 /// Number of slots.
-pub const COUNT: u16 = 113;
+pub const COUNT: u16 = 202;
 
 /// Index in the GDT of the first TLS descriptor (64-bit Linux, for both kinds of programs).
 pub const GDT_TLS_FIRST: usize = 12;
@@ -186,11 +260,108 @@ pub fn layout(mode: Mode) -> RegLayout {
     l.add("blind_faults", Type::I32, None);
     l.add("desc_waits", Type::I64, None);
     l.add("desc_first", Type::I64, None);
+    for (name, ty) in SYSTEM_SLOTS {
+        l.add(*name, *ty, None);
+    }
     // The lazy flags, and what `key::of_state` looks at.
     l.imply([CC_OP, CC_DST, CC_SRC, EFLAGS, FTOP, FTAG, FCW, FSW, MXCSR, BLIND_FAULTS]);
     l.imply(SEG_BASE.into_iter().chain(SEG_LIMIT).chain(SEG_ATTR));
+    l.imply([CR0, CR4, EFER, XCR0, CPL, SHADOW, DR[7]]);
     l
 }
+
+/// Names and types of the slots from [`SYSTEM`] on.
+const SYSTEM_SLOTS: &[(&str, Type)] = &[
+    ("system", Type::I32),
+    ("chip", Type::I32),
+    ("features0", Type::I64),
+    ("features1", Type::I64),
+    ("processors", Type::I32),
+    ("cpl", Type::I32),
+    ("shadow", Type::I32),
+    ("pending_db", Type::I32),
+    ("nmi_blocked", Type::I32),
+    ("wait_for_startup", Type::I32),
+    ("cr0", Type::I64),
+    ("cr2", Type::I64),
+    ("cr3", Type::I64),
+    ("cr4", Type::I64),
+    ("efer", Type::I64),
+    ("pdpte0", Type::I64),
+    ("pdpte1", Type::I64),
+    ("pdpte2", Type::I64),
+    ("pdpte3", Type::I64),
+    ("gdtr_base", Type::I64),
+    ("gdtr_limit", Type::I32),
+    ("idtr_base", Type::I64),
+    ("idtr_limit", Type::I32),
+    ("ldtr", Type::I32),
+    ("ldtr_base", Type::I64),
+    ("ldtr_limit", Type::I32),
+    ("ldtr_attr", Type::I32),
+    ("tr", Type::I32),
+    ("tr_base", Type::I64),
+    ("tr_limit", Type::I32),
+    ("tr_attr", Type::I32),
+    ("dr0", Type::I64),
+    ("dr1", Type::I64),
+    ("dr2", Type::I64),
+    ("dr3", Type::I64),
+    ("dr4", Type::I64),
+    ("dr5", Type::I64),
+    ("dr6", Type::I64),
+    ("dr7", Type::I64),
+    ("star", Type::I64),
+    ("lstar", Type::I64),
+    ("cstar", Type::I64),
+    ("sfmask", Type::I64),
+    ("kernel_gs_base", Type::I64),
+    ("sysenter_cs", Type::I64),
+    ("sysenter_esp", Type::I64),
+    ("sysenter_eip", Type::I64),
+    ("pat", Type::I64),
+    ("mtrr_phys0", Type::I64),
+    ("mtrr_phys1", Type::I64),
+    ("mtrr_phys2", Type::I64),
+    ("mtrr_phys3", Type::I64),
+    ("mtrr_phys4", Type::I64),
+    ("mtrr_phys5", Type::I64),
+    ("mtrr_phys6", Type::I64),
+    ("mtrr_phys7", Type::I64),
+    ("mtrr_phys8", Type::I64),
+    ("mtrr_phys9", Type::I64),
+    ("mtrr_phys10", Type::I64),
+    ("mtrr_phys11", Type::I64),
+    ("mtrr_phys12", Type::I64),
+    ("mtrr_phys13", Type::I64),
+    ("mtrr_phys14", Type::I64),
+    ("mtrr_phys15", Type::I64),
+    ("mtrr_fix0", Type::I64),
+    ("mtrr_fix1", Type::I64),
+    ("mtrr_fix2", Type::I64),
+    ("mtrr_fix3", Type::I64),
+    ("mtrr_fix4", Type::I64),
+    ("mtrr_fix5", Type::I64),
+    ("mtrr_fix6", Type::I64),
+    ("mtrr_fix7", Type::I64),
+    ("mtrr_fix8", Type::I64),
+    ("mtrr_fix9", Type::I64),
+    ("mtrr_fix10", Type::I64),
+    ("mtrr_def_type", Type::I64),
+    ("misc_enable", Type::I64),
+    ("tsc_offset", Type::I64),
+    ("tsc_adjust", Type::I64),
+    ("mperf_offset", Type::I64),
+    ("aperf_offset", Type::I64),
+    ("mcg_status", Type::I64),
+    ("mcg_ctl", Type::I64),
+    ("spec_ctrl", Type::I64),
+    ("feature_control", Type::I64),
+    ("bios_sign", Type::I64),
+    ("debug_ctl", Type::I64),
+    ("xss", Type::I64),
+    ("nmi_pending", Type::I32),
+];
 
 /// EFLAGS bits outside the arithmetic flags.
 pub mod eflags {
@@ -258,6 +429,13 @@ mod tests {
                 (DESC, "desc"),
                 (BLIND_FAULTS, "blind_faults"),
                 (DESC_FIRST, "desc_first"),
+                (SYSTEM, "system"),
+                (CPL, "cpl"),
+                (PDPTE[3], "pdpte3"),
+                (TR_ATTR, "tr_attr"),
+                (DR[7], "dr7"),
+                (MTRR_FIX[10], "mtrr_fix10"),
+                (NMI_PENDING, "nmi_pending"),
             ] {
                 assert_eq!(layout.def(slot).name, name);
             }

@@ -420,7 +420,7 @@ fn arithmetic_idiv128(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Tr
 /// The old value; immediate: log2 of the size.
 fn arithmetic_locked_neg(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let va = GuestVa(args[0] as u64);
-    let op = MemOp::of_log2(args[3] as u8);
+    let op = MemOp::of_log2(args[3] as u8).with_mmu(crate::system::data_mmu(cx.state));
     let mask = u64::MAX >> (64 - 8 * op.bytes());
     let mut old = cx.env.load(va, op)?;
     loop {

@@ -255,8 +255,17 @@ fn bound(l: &mut Lifter<'_>, insn: &Instruction) {
     let v = l.reg(insn.op0_register());
     let addr = l.address(insn, 2 * ty.bytes(), Intent::Read);
     let low = l.load(ty, addr);
-    let high = l.load(ty, addr.plus(ty.bytes() as i64));
     let below = l.icmp(IntCc::LtS, v, low);
+    if l.cpu.chip().vendor == Vendor::Intel {
+        // The upper bound is read only then.
+        l.fault_if(below, BOUND);
+        let v = l.reg(insn.op0_register());
+        let addr = l.address(insn, 2 * ty.bytes(), Intent::Read);
+        let high = l.load(ty, addr.plus(ty.bytes() as i64));
+        let above = l.icmp(IntCc::GtS, v, high);
+        return l.fault_if(above, BOUND);
+    }
+    let high = l.load(ty, addr.plus(ty.bytes() as i64));
     let above = l.icmp(IntCc::GtS, v, high);
     let outside = l.or(below, above);
     l.fault_if(outside, BOUND);
@@ -354,7 +363,7 @@ fn leave(l: &mut Lifter<'_>, insn: &Instruction) {
 }
 
 /// Offset (I16 to I64) and selector (an I32) of a far pointer in the instruction or in memory.
-fn far_pointer(l: &mut Lifter<'_>, insn: &Instruction) -> (Value, Value) {
+pub(crate) fn far_pointer(l: &mut Lifter<'_>, insn: &Instruction) -> (Value, Value) {
     let (ty, offset) = match insn.op0_kind() {
         OpKind::FarBranch16 => (Type::I16, insn.far_branch16() as u32),
         OpKind::FarBranch32 => (Type::I32, insn.far_branch32()),
@@ -364,7 +373,7 @@ fn far_pointer(l: &mut Lifter<'_>, insn: &Instruction) -> (Value, Value) {
     (l.iconst(ty, offset as i64), l.iconst(Type::I32, selector))
 }
 
-fn far_pointer_in_memory(l: &mut Lifter<'_>, insn: &Instruction) -> (Value, Value) {
+pub(crate) fn far_pointer_in_memory(l: &mut Lifter<'_>, insn: &Instruction) -> (Value, Value) {
     let ty = match insn.memory_size().size() {
         4 => Type::I16,
         // AMD processors have no far pointers with 64-bit offsets.

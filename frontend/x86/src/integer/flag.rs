@@ -94,7 +94,7 @@ fn sahf(l: &mut Lifter<'_>, _: &Instruction) {
 }
 
 /// All of EFLAGS as PUSHF and SYSCALL show it, an I64.
-pub(super) fn whole(l: &mut Lifter<'_>) -> Value {
+pub(crate) fn whole(l: &mut Lifter<'_>) -> Value {
     let packed = l.packed_flags();
     let rest = l.get(regs::EFLAGS);
     let rest = l.and_imm(rest, !(flags::ALL | eflags::RF | eflags::VM) as i64);
@@ -116,6 +116,11 @@ pub(super) fn set_whole(l: &mut Lifter<'_>, v: Value) {
         Type::I16 => eflags::TF | eflags::DF | eflags::NT,
         _ => eflags::TF | eflags::DF | eflags::NT | eflags::AC | eflags::ID,
     };
+    set_writable(l, v, writable);
+}
+
+/// Writes the arithmetic flags and the `writable` ones from a popped I16, I32 or I64, and clears RF.
+pub(crate) fn set_writable(l: &mut Lifter<'_>, v: Value, writable: u32) {
     let word = l.zext(Type::I64, v);
     l.set_packed_flags(word);
     let low = l.trunc(Type::I32, word);

@@ -5,12 +5,14 @@
 //! on behind the instruction or to its own pc again, where the engine can interrupt it.
 
 use crate::Lifter;
+use crate::cpu::Vendor;
 use crate::decode::{Row, rows};
 use crate::flags::{CcOp, Kind};
 use crate::helpers::{FIRST_STRING, helpers};
 use crate::operand::{Addr, Intent, segment_number};
 use crate::regs::{self, cell};
 use crate::segment::{self, attr};
+use crate::system::{data_mmu, debug, is_system};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use tulk_base::{CpuState, GuestVa, MemAlign, MemOp, Trap};
 use tulk_ir::{Access, HelperCx, Slot, Type, Value};
@@ -138,10 +140,12 @@ struct Repeat {
     down: bool,
     until_equal: bool,
     long: bool,
-    /// Only one element at a time, since the trap flag is set.
+    /// Only one element at a time, since a debug trap may follow each or a debugger steps.
     single: bool,
     /// Misaligned elements fault.
     align: bool,
+    /// A processor of Intel: see [`Repeat::interrupted`], and the order in which a comparison reads.
+    intel: bool,
 }
 
 impl Repeat {
@@ -155,6 +159,7 @@ impl Repeat {
             | (self.long as i64) << 18
             | (self.single as i64) << 19
             | (self.align as i64) << 20
+            | (self.intel as i64) << 21
     }
     fn decode(imm: u128) -> Repeat {
         let field = |at: u32| (imm >> at) as u8 & 15;
@@ -168,6 +173,7 @@ impl Repeat {
             long: imm >> 18 & 1 != 0,
             single: imm >> 19 & 1 != 0,
             align: imm >> 20 & 1 != 0,
+            intel: imm >> 21 & 1 != 0,
         }
     }
 }
@@ -182,8 +188,9 @@ fn repeated(l: &mut Lifter<'_>, insn: &Instruction, op: Op, ty: Type, address: T
         down: l.key.df,
         until_equal: insn.has_repne_prefix(),
         long: l.key.long(),
-        single: l.key.tf,
+        single: l.key.single() || l.key.stepped,
         align: l.key.align,
+        intel: l.cpu.chip().vendor == Vendor::Intel,
     };
     let helper = if op.compares() { REPEAT_COMPARE } else { REPEAT };
     let done = l.call(helper, &[], repeat.encode());
@@ -252,7 +259,7 @@ impl Repeat {
 
     /// MOVS or STOS of many elements at once; how many were done.
     fn bulk(self, cx: &mut HelperCx<'_>, count: u64) -> Result<u64, (u64, Trap)> {
-        if self.down || self.align {
+        if self.down || self.align || self.single {
             return Ok(0);
         }
         let mask = self.mask();
@@ -267,13 +274,14 @@ impl Repeat {
         }
         let fault = |t| (0, t);
         let to = self.linear(cx.state, regs::ES, di, true).map_err(fault)?;
+        let op = MemOp::of_log2(self.log2).with_mmu(data_mmu(cx.state));
         let (done, fault) = if self.op == Op::Movs {
             let si = index(cx.state, regs::RSI, mask);
             let from = self.linear(cx.state, self.seg, si, false).map_err(fault)?;
-            cx.env.copy_elements(to, from, self.log2, n)
+            cx.env.copy_elements(to, from, op, n)
         } else {
             let value = cx.state.get(cell(regs::RAX));
-            cx.env.fill_elements(to, self.log2, n, value)
+            cx.env.fill_elements(to, op, n, value)
         };
         match fault {
             None => Ok(done),
@@ -281,10 +289,18 @@ impl Repeat {
         }
     }
 
+    /// Breakpoints of system mode.
+    fn note(self, state: &mut CpuState, va: GuestVa, write: bool) {
+        if self.single && is_system(state) {
+            let kind = if write { debug::What::Write } else { debug::What::Data };
+            debug::note(state, va.0, 1 << self.log2, kind);
+        }
+    }
+
     /// One element; whether a comparison ends the repetition.
     fn element(self, cx: &mut HelperCx<'_>) -> Result<bool, Trap> {
         let mask = self.mask();
-        let op = MemOp::of_log2(self.log2);
+        let op = MemOp::of_log2(self.log2).with_mmu(data_mmu(cx.state));
         let op = if self.align { op.with_align(MemAlign::Natural) } else { op };
         let whole = u64::MAX >> (64 - (8 << self.log2));
         let si = index(cx.state, regs::RSI, mask);
@@ -292,7 +308,9 @@ impl Repeat {
         let acc = cx.state.get(cell(regs::RAX));
         let read = |cx: &mut HelperCx<'_>, seg, offset| {
             let va = self.linear(cx.state, seg, offset, false)?;
-            cx.env.load(va, op).map_err(Trap::from)
+            let v = cx.env.load(va, op)?;
+            self.note(cx.state, va, false);
+            Ok::<u64, Trap>(v)
         };
         let mut ends = false;
         match self.op {
@@ -300,10 +318,12 @@ impl Repeat {
                 let v = read(cx, self.seg, si)?;
                 let to = self.linear(cx.state, regs::ES, di, true)?;
                 cx.env.store(to, op, v)?;
+                self.note(cx.state, to, true);
             }
             Op::Stos => {
                 let to = self.linear(cx.state, regs::ES, di, true)?;
                 cx.env.store(to, op, acc)?;
+                self.note(cx.state, to, true);
             }
             Op::Lods => {
                 let v = read(cx, self.seg, si)?;
@@ -311,9 +331,10 @@ impl Repeat {
                 cx.state.set(cell(regs::RAX), keep | v);
             }
             Op::Cmps | Op::Scas => {
-                // Which operand is read first shows in a fault; REPE CMPSB is special to the processors.
-                let si_first = self.log2 == 0 && self.op == Op::Cmps && !self.until_equal;
-                let early = if si_first { Some(read(cx, self.seg, si)?) } else { None };
+                // Which operand is read first shows in a fault; REPE CMPSB is special to AMD's processors.
+                let special = self.log2 == 0 && self.op == Op::Cmps && !self.until_equal;
+                let early =
+                    if special && !self.intel { Some(read(cx, self.seg, si)?) } else { None };
                 let b = read(cx, regs::ES, di)?;
                 let a = match (early, self.op) {
                     (Some(a), _) => a,
@@ -347,37 +368,80 @@ impl Repeat {
         let left = index(state, regs::RCX, mask).wrapping_sub(n);
         set_index(state, regs::RCX, mask, left);
     }
+
+    /// Whether registers become 32 bits wide where nothing was done.
+    fn narrows(self) -> bool {
+        self.intel && self.long && self.address == 2 && matches!(self.op, Op::Movs | Op::Stos)
+    }
+
+    /// Works on some elements; 1 when the instruction is done.
+    fn run(self, cx: &mut HelperCx<'_>) -> Result<u128, Trap> {
+        let mask = self.mask();
+        let mut count = index(cx.state, regs::RCX, mask);
+        if count == 0 && self.narrows() {
+            cx.state.set(cell(regs::RCX), 0);
+        }
+        let mut budget = if self.single { 1 } else { CHUNK };
+        if matches!(self.op, Op::Movs | Op::Stos) {
+            let (done, trap) = match self.bulk(cx, count.min(budget)) {
+                Ok(n) => (n, None),
+                Err((n, trap)) => (n, Some(trap)),
+            };
+            self.advance(cx.state, done);
+            if let Some(trap) = trap {
+                return Err(trap);
+            }
+            count -= done;
+            budget -= done;
+        }
+        while count != 0 && budget != 0 {
+            let ends = self.element(cx)?;
+            self.advance(cx.state, 1);
+            if ends {
+                return Ok(1);
+            }
+            count -= 1;
+            budget -= 1;
+        }
+        Ok((count == 0) as u128)
+    }
+
+    /// What a fault or debug trap leaves behind on processors of Intel: the flags as they were before the instruction (the manual,
+    /// volume 2, REP), and of MOVS and STOS with 32-bit addresses in 64-bit code
+    /// registers of 32 bits.
+    fn interrupted(self, state: &mut CpuState, flags: [u64; 3]) {
+        if !self.intel {
+            return;
+        }
+        if self.op.compares() {
+            FLAGS.into_iter().zip(flags).for_each(|(slot, v)| state.set(cell(slot), v));
+        }
+        if self.narrows() {
+            let used = [
+                (regs::RSI, self.op.reads_si()),
+                (regs::RDI, self.op.uses_di()),
+                (regs::RCX, true),
+            ];
+            for (slot, _) in used.into_iter().filter(|u| u.1) {
+                state.set(cell(slot), state.get(cell(slot)) & self.mask());
+            }
+        }
+    }
 }
 
 /// See [`REPEAT`].
 fn string_repeat(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let r = Repeat::decode(args[3]);
-    let mask = r.mask();
-    let mut count = index(cx.state, regs::RCX, mask);
-    let mut budget = if r.single { 1 } else { CHUNK };
-    if matches!(r.op, Op::Movs | Op::Stos) {
-        let (done, trap) = match r.bulk(cx, count.min(budget)) {
-            Ok(n) => (n, None),
-            Err((n, trap)) => (n, Some(trap)),
-        };
-        r.advance(cx.state, done);
-        if let Some(trap) = trap {
-            return Err(trap);
-        }
-        count -= done;
-        budget -= done;
+    let flags = FLAGS.map(|slot| cx.state.get(cell(slot)));
+    let result = r.run(cx);
+    // A debug trap in between finds the flags of before, too.
+    if result.is_err() || r.single && result == Ok(0) {
+        r.interrupted(cx.state, flags);
     }
-    while count != 0 && budget != 0 {
-        let ends = r.element(cx)?;
-        r.advance(cx.state, 1);
-        if ends {
-            return Ok(1);
-        }
-        count -= 1;
-        budget -= 1;
-    }
-    Ok((count == 0) as u128)
+    result
 }
+
+const FLAGS: [Slot; 3] = [regs::CC_OP, regs::CC_DST, regs::CC_SRC];
 
 const READS: &[Slot] = &{
     let mut all = [Slot(0); 28];
@@ -394,9 +458,9 @@ const READS: &[Slot] = &{
     }
     all
 };
-const WRITES: &[Slot] = &[regs::RAX, regs::RCX, regs::RSI, regs::RDI];
+const WRITES: &[Slot] = &[regs::RAX, regs::RCX, regs::RSI, regs::RDI, regs::PENDING_DB];
 const COMPARE_WRITES: &[Slot] =
-    &[regs::RCX, regs::RSI, regs::RDI, regs::CC_OP, regs::CC_DST, regs::CC_SRC];
+    &[regs::RCX, regs::RSI, regs::RDI, regs::CC_OP, regs::CC_DST, regs::CC_SRC, regs::PENDING_DB];
 
 helpers! { FIRST_STRING;
     /// A repeated MOVS, STOS or LODS: 1 when it is done, 0 when the instruction must be run again.

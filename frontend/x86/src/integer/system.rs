@@ -12,6 +12,7 @@ use crate::helpers::{FIRST_SYSTEM, helpers};
 use crate::lifter::Cond;
 use crate::operand::{Intent, Place};
 use crate::regs::{self, cell};
+use crate::system::{data_mmu, is_system, model, paging};
 use crate::{Lifter, segment};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use std::sync::OnceLock;
@@ -41,7 +42,7 @@ pub const ROWS: &[Row] = rows! {
         Lgdt => privileged, Lidt => privileged, Lldt => privileged, Ltr => privileged, Lmsw => privileged,
         Clts => privileged, Invd => privileged, Wbinvd => privileged, Invlpg => privileged,
         Invpcid => privileged, Rdmsr => privileged, Wrmsr => privileged, Rdpmc => privileged,
-        Sysexit => privileged, Sysexitq => privileged, Sysret => privileged, Sysretq => privileged,
+        Sysexit => privileged, Sysexitq => privileged, Sysret => sysret, Sysretq => sysret,
         Swapgs => privileged, Xsetbv => privileged,
     }
     codes {}
@@ -66,6 +67,14 @@ fn reserved_nop(l: &mut Lifter<'_>, insn: &Instruction) {
 /// Privileged instructions
 fn privileged(l: &mut Lifter<'_>, _: &Instruction) {
     l.privileged();
+}
+
+/// SYSRET: processors of Intel know it in 64-bit code only
+fn sysret(l: &mut Lifter<'_>, insn: &Instruction) {
+    if !l.key.long() && l.cpu.chip().vendor == Vendor::Intel {
+        return l.undefined();
+    }
+    privileged(l, insn);
 }
 
 /// CLFLUSH, CLFLUSHOPT, CLWB m: faults as a read of one byte does
@@ -108,7 +117,7 @@ fn base_slot(m: Mnemonic) -> Slot {
 }
 
 /// RDFSBASE, RDGSBASE dst
-fn read_base(l: &mut Lifter<'_>, insn: &Instruction) {
+pub fn read_base(l: &mut Lifter<'_>, insn: &Instruction) {
     let v = l.get(base_slot(insn.mnemonic()));
     let ty = l.operand_type(insn, 0);
     let v = l.trunc(ty, v);
@@ -116,7 +125,7 @@ fn read_base(l: &mut Lifter<'_>, insn: &Instruction) {
 }
 
 /// WRFSBASE, WRGSBASE src: #GP unless canonical
-fn write_base(l: &mut Lifter<'_>, insn: &Instruction) {
+pub fn write_base(l: &mut Lifter<'_>, insn: &Instruction) {
     let r = insn.op0_register();
     let v = l.reg(r);
     if r.is_gpr64() {
@@ -169,7 +178,7 @@ fn sgdt(l: &mut Lifter<'_>, insn: &Instruction) {
 }
 
 /// ARPL dst, src: memory is written only when it changes
-fn arpl(l: &mut Lifter<'_>, insn: &Instruction) {
+pub(crate) fn arpl(l: &mut Lifter<'_>, insn: &Instruction) {
     let src = l.reg(insn.op1_register());
     let src = l.trunc(Type::I16, src);
     let dst = l.place_of(insn, 0, Intent::Read);
@@ -205,6 +214,11 @@ fn arpl(l: &mut Lifter<'_>, insn: &Instruction) {
 
 /// LAR, LSL dst, src; VERR, VERW src
 fn ask(l: &mut Lifter<'_>, insn: &Instruction) {
+    ask_with(l, insn, segment::ASK);
+}
+
+/// The same with a helper that answers as [`segment::ASK`] does.
+pub(crate) fn ask_with(l: &mut Lifter<'_>, insn: &Instruction, helper: u32) {
     let which = match insn.mnemonic() {
         Mnemonic::Lar => 0,
         Mnemonic::Lsl => 1,
@@ -214,7 +228,7 @@ fn ask(l: &mut Lifter<'_>, insn: &Instruction) {
     let selector = l.operand(insn, insn.op_count() - 1, Type::I16);
     let selector = l.trunc(Type::I16, selector);
     let selector = l.zext(Type::I32, selector);
-    let answer = l.call(segment::ASK, &[selector], which);
+    let answer = l.call(helper, &[selector], which);
     let ok = l.bextract_u(answer, 32, 1);
     let ok = l.trunc(Type::I8, ok);
     if which < 2 {
@@ -287,14 +301,23 @@ fn random(l: &mut Lifter<'_>, insn: &Instruction) {
 }
 
 /// XGETBV
-fn xgetbv(l: &mut Lifter<'_>, _: &Instruction) {
+pub fn xgetbv(l: &mut Lifter<'_>, _: &Instruction) {
     let n = l.reg(Register::ECX);
     let v = l.call(XGETBV, &[n], l.cpu.has(crate::Feature::Xgetbv1) as i64);
     set_pair(l, v);
 }
 
-fn system_fetch_fault(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+fn system_fetch_fault(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let va = GuestVa(args[0] as u64);
+    if is_system(cx.state) {
+        let (model, index) = (model(cx.state), data_mmu(cx.state));
+        let Some(machine) = cx.env.machine() else { return Err(Trap::Resync) };
+        let walk = paging::walk(&model, cx.state, machine, va, AccessKind::Exec, index);
+        // Where it can be fetched by now the engine finds out that the unit is stale.
+        if let Err(fault) = walk {
+            return Err(Trap::Mem(fault));
+        }
+    }
     Err(Trap::Mem(MemFault { va, kind: AccessKind::Exec, cause: FaultCause::Unmapped }))
 }
 
@@ -347,7 +370,7 @@ const XCR0: &[Slot] = &[regs::XCR0];
 
 helpers! { FIRST_SYSTEM;
     /// Raises the fault of fetching an instruction byte.
-    FETCH_FAULT = system_fetch_fault(I64) -> (), Access::None, Access::None, traps;
+    FETCH_FAULT = system_fetch_fault(I64) -> (), Access::All, Access::None, traps;
     /// Raises #DB behind an instruction: the pc becomes the operand.
     DEBUG_TRAP = system_debug_trap(I64) -> (), Access::None, Access::None, traps;
     /// Leaf, subleaf, the features; EAX, EBX, ECX, EDX from low to high. Immediate: number of the chip.

@@ -152,6 +152,10 @@ fn movdir64b(l: &mut Lifter<'_>, insn: &Instruction) {
     let src = l.flat(src);
     l.set(from, src);
     l.set(to, flat);
+    // A source that cannot be read faults first.
+    for offset in [0, 16, 32, 48] {
+        l.load(Type::V128, Addr { base: src, offset });
+    }
     l.fault_if(odd, segment::GP);
     let (src, dst) = (l.get(from), l.get(to));
     let parts = [0, 16, 32, 48].map(|offset| l.load(Type::V128, Addr { base: src, offset }));
@@ -373,7 +377,7 @@ fn spread(l: &mut Lifter<'_>, insn: &Instruction) {
 }
 
 /// Integer type of the stack slots that an instruction pushes or pops `count` of.
-pub(super) fn stack_slot(insn: &Instruction, count: i32) -> Type {
+pub(crate) fn stack_slot(insn: &Instruction, count: i32) -> Type {
     let bytes = insn.stack_pointer_increment().unsigned_abs() / count as u32;
     Type::int_of_log2(bytes.trailing_zeros() as u8)
 }
@@ -383,6 +387,14 @@ fn push(l: &mut Lifter<'_>, insn: &Instruction) {
     let ty = stack_slot(insn, 1);
     if insn.op0_kind() == OpKind::Register && insn.op0_register().is_segment_register() {
         let v = l.get(regs::SEG[segment_number(insn.op0_register())]);
+        // Processors of Intel leave the upper half of 32 bits as it was.
+        if ty == Type::I32 && l.cpu.chip().vendor == Vendor::Intel {
+            let sp = l.stack_pointer();
+            let addr = l.stack_address(sp, -4, 4, Intent::Write);
+            l.store_as(addr, v, MemOp::U16);
+            let sp = l.stack_plus(sp, -4);
+            return l.set_stack_pointer(sp);
+        }
         let v = l.zext(ty, v);
         return l.push(v);
     }

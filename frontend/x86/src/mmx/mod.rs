@@ -8,11 +8,13 @@
 pub mod convert;
 pub mod d3now;
 
+use crate::cpu::Vendor;
 use crate::decode::{Row, Which};
 use crate::helpers::{FIRST_MMX, helpers};
 use crate::lifter::Lifter;
 use crate::operand::Intent;
 use crate::regs;
+use crate::system::data_mmu;
 use crate::x87::{self, stack::Stack};
 use convert::mmx_convert;
 use d3now::d3now_run;
@@ -90,6 +92,16 @@ fn number(r: Register) -> usize {
     r as usize - Register::MM0 as usize
 }
 
+/// Starts a store of an mm register: #MF if an exception is pending.
+fn start_store(l: &mut Lifter<'_>) {
+    x87::start(l);
+    if l.cpu.chip().vendor == Vendor::Intel {
+        // Their processors clear TOP also when the store faults.
+        let stack = Stack { top: 0, ..l.stack };
+        l.set_stack(stack);
+    }
+}
+
 /// Makes the registers MMX registers; behind all that may fault.
 pub fn enter(l: &mut Lifter<'_>) {
     l.set_stack(Stack { top: 0, tag: 0xff });
@@ -148,7 +160,10 @@ fn to_mm(l: &mut Lifter<'_>, insn: &Instruction) {
 
 /// MOVD, MOVQ, MOVNTQ dst, mm
 fn from_mm(l: &mut Lifter<'_>, insn: &Instruction) {
-    x87::start(l);
+    match insn.op0_kind() {
+        OpKind::Memory => start_store(l),
+        _ => x87::start(l),
+    }
     let v = get(l, insn.op1_register());
     match insn.op0_kind() {
         OpKind::Register if insn.op0_register().is_mm() => {
@@ -488,11 +503,13 @@ fn sign_mask(l: &mut Lifter<'_>, insn: &Instruction) {
 fn mmx_masked_store(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let (data, mask) = ((args[1] as u64).to_le_bytes(), (args[2] as u64).to_le_bytes());
     // All eight bytes fault, masked or not.
-    cx.env.rmw(GuestVa(args[0] as u64), MemOp::U64, RmwOp::Or, 0)?;
+    let index = data_mmu(cx.state);
+    let op = |op: MemOp| op.with_mmu(index);
+    cx.env.rmw(GuestVa(args[0] as u64), op(MemOp::U64), RmwOp::Or, 0)?;
     for n in (0..8).filter(|&n| mask[n] & 0x80 != 0) {
         let va = (args[0] as u64).wrapping_add(n as u64);
         let va = if args[3] != 0 { va } else { va & 0xffff_ffff };
-        cx.env.store(GuestVa(va), MemOp::U8, data[n] as u64)?;
+        cx.env.store(GuestVa(va), op(MemOp::U8), data[n] as u64)?;
     }
     Ok(0)
 }

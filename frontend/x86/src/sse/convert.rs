@@ -5,6 +5,7 @@ use super::operand::{Vector, first, lanes};
 use super::precise::{self, Op, shape_of, traps, traps_or_flushes};
 use super::transfer::PROBE;
 use crate::Lifter;
+use crate::cpu::Vendor;
 use crate::decode::Row;
 use crate::operand::Intent;
 use iced_x86::{Instruction, OpKind};
@@ -189,8 +190,8 @@ fn doubles_to_singles(l: &mut Lifter<'_>, insn: &Instruction) {
 /// VCVTPS2PH dst, src, imm8
 fn singles_to_halves(l: &mut Lifter<'_>, insn: &Instruction) {
     let imm = insn.immediate8() as u32;
-    if insn.op0_kind() == OpKind::Memory {
-        // A fault of the store comes before the exceptions.
+    if insn.op0_kind() == OpKind::Memory && l.cpu.chip().vendor != Vendor::Intel {
+        // A fault of the store comes before the exceptions; on processors of Intel behind them.
         let bytes = insn.memory_size().size() as u32;
         let addr = l.address(insn, bytes, Intent::Write);
         let at = l.flat(addr);

@@ -4,6 +4,7 @@ use super::family;
 use super::operand::{first, imm8, lanes};
 use super::precise::{self, Op, shape_of, traps, traps_or_flushes};
 use crate::Lifter;
+use crate::cpu::Vendor;
 use crate::decode::Row;
 use crate::flags::{AF, CF, Kind, OF, PF, SF, ZF};
 use crate::key;
@@ -284,6 +285,7 @@ fn dot_product(l: &mut Lifter<'_>, insn: &Instruction, double: bool) {
         precise::call(l, insn, Op::Dot, double, false, imm);
         return;
     }
+    let intel = l.cpu.chip().vendor == Vendor::Intel;
     let shape = shape_of(double);
     let width = shape.lane_bits() as usize / 8;
     l.map2(insn, |l, a, b| {
@@ -294,8 +296,9 @@ fn dot_product(l: &mut Lifter<'_>, insn: &Instruction, double: bool) {
         let mut v = l.vfmul(shape, a, b);
         let mut step = 1;
         while step < 16 / width {
-            let low = l.vshuffle(v, v, lanes(width, |n| n & !step));
-            let high = l.vshuffle(v, v, lanes(width, |n| n | step));
+            let pair = |n| precise::dot_pair(intel, double, step, n);
+            let low = l.vshuffle(v, v, lanes(width, |n| pair(n).0));
+            let high = l.vshuffle(v, v, lanes(width, |n| pair(n).1));
             v = l.vfadd(shape, low, high);
             step *= 2;
         }

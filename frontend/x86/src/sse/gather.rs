@@ -1,13 +1,19 @@
 //! Gathers: manual volume 1, 14.10. Elements come in order. One that faults leaves those before it in the destination
 //! and their mask cleared, so that the instruction can be restarted; the mask is zero at the end.
+//!
+//! What a fault leaves of the rest: on processors of AMD what was there. On processors of Intel (measured on Sapphire
+//! Rapids) the mask is already whole elements of ones and zeros, its upper half zero in the 128-bit forms
+//! ([`Gather::extended`]), and in those the upper half of the destination is zero once an element has been read.
 
 use super::FIRST_GATHER;
 use super::family;
 use crate::Lifter;
+use crate::cpu::Vendor;
 use crate::decode::Row;
 use crate::helpers::helpers;
 use crate::operand::{Addr, Intent, address_bits, segment_number};
 use crate::regs::{self, cell};
+use crate::system::data_mmu;
 use iced_x86::Instruction;
 use tulk_base::{GuestVa, MemOp, Trap};
 use tulk_ir::{Access, HelperCx, Slot, Type};
@@ -51,6 +57,10 @@ struct Gather {
     data64: bool,
     /// Offsets have 32 bits.
     short: bool,
+    /// The 256-bit form: of the indices, the data, or both.
+    wide: bool,
+    /// A processor of Intel.
+    intel: bool,
 }
 
 impl Gather {
@@ -63,6 +73,8 @@ impl Gather {
             | (self.index64 as i64) << 18
             | (self.data64 as i64) << 19
             | (self.short as i64) << 20
+            | (self.wide as i64) << 21
+            | (self.intel as i64) << 22
     }
     fn unpack(v: u64) -> Gather {
         Gather {
@@ -74,7 +86,20 @@ impl Gather {
             index64: v >> 18 & 1 != 0,
             data64: v >> 19 & 1 != 0,
             short: v >> 20 & 1 != 0,
+            wide: v >> 21 & 1 != 0,
+            intel: v >> 22 & 1 != 0,
         }
+    }
+    /// Bits of an element.
+    fn bits(self) -> u32 {
+        if self.data64 { 64 } else { 32 }
+    }
+    /// The mask with the top bit of each element in all its bits; of 128-bit forms the lower half, and zero.
+    fn extended(self, mask: [u128; 2]) -> [u128; 2] {
+        let ones = u128::MAX >> (128 - self.bits());
+        let tops = (u128::MAX / ones) << (self.bits() - 1);
+        let spread = |half: u128| ((half & tops) >> (self.bits() - 1)) * ones;
+        [spread(mask[0]), if self.wide { spread(mask[1]) } else { 0 }]
     }
 }
 
@@ -110,6 +135,8 @@ fn gather(l: &mut Lifter<'_>, insn: &Instruction, index64: bool, data64: bool) {
         index64,
         data64,
         short,
+        wide: dst.is_ymm() || index.is_ymm(),
+        intel: l.cpu.chip().vendor == Vendor::Intel,
     };
     l.call(GATHER, &[base, segment], call.pack());
 }
@@ -125,10 +152,13 @@ fn gather_elements(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap
         cx.state.set128(cell(regs::YMMH[r]), v[1]);
     };
     let indices = read(cx, g.index);
-    let bits = if g.data64 { 64 } else { 32 };
-    let ones = (u64::MAX >> (64 - bits)) as u128;
+    let bits = g.bits();
+    let ones = u128::MAX >> (128 - bits);
     let at = |n: u32| ((n * bits / 128) as usize, n * bits % 128);
     let (mut dst, mut mask) = (read(cx, g.dst), read(cx, g.mask));
+    if g.intel {
+        mask = g.extended(mask);
+    }
     for n in 0..g.elements {
         let (half, shift) = at(n);
         if mask[half] >> (shift + bits - 1) & 1 != 0 {
@@ -151,8 +181,14 @@ fn gather_elements(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap
                 va as u32 as u64
             };
             let op = if g.data64 { MemOp::U64 } else { MemOp::U32 };
+            let op = op.with_mmu(data_mmu(cx.state));
             match cx.env.load(GuestVa(va), op) {
-                Ok(v) => dst[half] = dst[half] & !(ones << shift) | (v as u128) << shift,
+                Ok(v) => {
+                    dst[half] = dst[half] & !(ones << shift) | (v as u128) << shift;
+                    if g.intel && !g.wide {
+                        dst[1] = 0;
+                    }
+                }
                 Err(fault) => {
                     write(cx, g.dst, dst);
                     write(cx, g.mask, mask);

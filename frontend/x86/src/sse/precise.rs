@@ -9,6 +9,7 @@
 
 use super::FIRST_PRECISE;
 use super::operand::{first, is_vex};
+use crate::cpu::Vendor;
 use crate::helpers::helpers;
 use crate::operand::Intent;
 use crate::regs::{self, cell};
@@ -119,6 +120,8 @@ pub struct Call {
     vex: bool,
     /// The integer is 64 bits wide. Of VCVTPS2PH: the result is returned, its half that `scalar` says.
     pub long: bool,
+    /// A processor of Intel.
+    intel: bool,
     /// Register numbers: destination, then the sources; 16: from the arguments.
     regs: [u8; 4],
 }
@@ -136,6 +139,7 @@ impl Call {
             | flag(self.wide, 18)
             | flag(self.vex, 19)
             | flag(self.long, 20)
+            | flag(self.intel, 21)
             | regs << 24
     }
     fn unpack(v: u64) -> Call {
@@ -148,6 +152,7 @@ impl Call {
             wide: flag(18),
             vex: flag(19),
             long: flag(20),
+            intel: flag(21),
             regs: std::array::from_fn(|n| (v >> (24 + 5 * n)) as u8 & 31),
         }
     }
@@ -183,6 +188,7 @@ pub fn call(
             || (0..insn.op_count()).any(|n| insn.op_register(n).is_ymm()),
         vex: is_vex(insn),
         long: false,
+        intel: l.cpu.chip().vendor == Vendor::Intel,
         regs: [0; 4],
     };
     let one_source = (!scalar || op == Op::SingleToHalf)
@@ -611,6 +617,10 @@ fn precise(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
                 let x = lane(&b, 32, n) as u32;
                 set_lane(&mut out, 16, n, narrow::<F32, F16>(&mut env16, unbounded, x) as u64);
             }
+            // Processors of Intel take denormals for inexact, also those that are exact in [`unbounded`]'s sense.
+            if c.intel && env16.flags.contains(Flags::DENORMAL) {
+                env16.raise(Flags::INEXACT);
+            }
             env.flags = env16.flags;
             result = lane(&out, 64, c.scalar as u32);
         }
@@ -654,6 +664,17 @@ fn half_to_single(env: &mut Env, x: u16) -> u32 {
     r
 }
 
+/// Which lanes DPPS and DPPD add up in lane `n`, `step` apart; of two NaNs the first one is the sum. On processors of
+/// AMD the lower lane comes first everywhere. On those of Intel (measured on Sapphire Rapids) it is the lane itself,
+/// but in the first step of DPPS the other one.
+pub fn dot_pair(intel: bool, double: bool, step: usize, n: usize) -> (usize, usize) {
+    match (intel, !double && step == 1) {
+        (false, _) => (n & !step, n | step),
+        (true, false) => (n, n ^ step),
+        (true, true) => (n ^ step, n),
+    }
+}
+
 /// DPPS, DPPD: products, then sums of two, then (DPPS) of those. Each step's exceptions are its own.
 fn dot(
     cx: &mut HelperCx<'_>,
@@ -677,11 +698,12 @@ fn dot(
     }
     Sum(env.flags).settle(cx, masks)?;
     let mut step = 1;
-    while step < per_half {
+    while step < per_half as usize {
         env.flags = Flags::NONE;
         let from = v;
         for n in 0..halves * per_half {
-            let (x, y) = (lane(&from, bits, n & !step), lane(&from, bits, n | step));
+            let (x, y) = dot_pair(c.intel, c.double, step, n as usize);
+            let (x, y) = (lane(&from, bits, x as u32), lane(&from, bits, y as u32));
             set_lane(&mut v, bits, n, by_format!(c.double, &mut env, add(x, y)));
         }
         Sum(env.flags).settle(cx, masks)?;

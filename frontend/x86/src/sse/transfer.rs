@@ -1,12 +1,20 @@
 //! Data transfer: manual volume 1, 10.4.1.1, 11.4.1.1 and 11.4.2, 12.3, 14.6 (masked moves).
+//!
+//! The address that a fault of a masked store names is the processors' own. MASKMOVDQU: on processors of AMD that of
+//! the whole vector in the page of the first byte that is stored ([`named`]); those of Intel access the upper eight
+//! bytes and then the lower ones, whatever the mask is, and each half for itself wraps at the address size.
+//! VMASKMOVPS and kin: on processors of AMD that of the first element that faults; see [`MASKED_PROBE`] for those of
+//! Intel. Those were measured on a Sapphire Rapids.
 
 use super::FIRST_TRANSFER;
 use super::family;
 use super::operand::{Alignment, Vector, first};
 use crate::Lifter;
+use crate::cpu::Vendor;
 use crate::decode::Row;
 use crate::helpers::helpers;
 use crate::operand::{Intent, segment_number};
+use crate::system::data_mmu;
 use iced_x86::{Instruction, OpKind, Register};
 use tulk_base::{AccessKind, GuestVa, MemFault, MemOp, RmwOp, Trap};
 use tulk_ir::{Access, HelperCx, Shape, Type};
@@ -53,6 +61,10 @@ helpers! { FIRST_TRANSFER;
     /// Stores lanes of the third operand at the address by the second's top bits; with bit 8 of the immediate only
     /// faults where that would.
     MASKED_STORE = masked_store(I64, V128, V128) -> (), Access::None, Access::None, traps;
+    /// Faults where processors of Intel do if a store at the address faults, of lanes that the halves of a mask choose
+    /// by their top bits: at the first byte of the first one, then at the last byte of the last one. The immediate
+    /// is the lane size's log2.
+    MASKED_PROBE = masked_probe(I64, V128, V128) -> (), Access::None, Access::None, traps;
 }
 
 /// MOVAPS, MOVUPS and kin, streaming moves
@@ -166,12 +178,19 @@ fn masked(l: &mut Lifter<'_>, insn: &Instruction, log2: i64) {
     let v = l.vector_reg(insn.op2_register());
     let addr = l.address(insn, bytes, Intent::Write);
     let at = l.flat(addr);
+    let intel = l.cpu.chip().vendor == Vendor::Intel;
+    if intel {
+        let upper = mask.hi.unwrap_or_else(|| l.vconst(0));
+        l.call(MASKED_PROBE, &[at, mask.lo, upper], log2);
+    }
     let Some((mask_hi, hi)) = mask.hi.zip(v.hi) else {
         l.call(MASKED_STORE, &[at, mask.lo, v.lo], log2);
         return;
     };
     let at_hi = l.flat(addr.plus(16));
-    l.call(MASKED_STORE, &[at, mask.lo, v.lo], log2 | 1 << 8);
+    if !intel {
+        l.call(MASKED_STORE, &[at, mask.lo, v.lo], log2 | 1 << 8);
+    }
     l.call(MASKED_STORE, &[at_hi, mask_hi, hi], log2);
     l.call(MASKED_STORE, &[at, mask.lo, v.lo], log2);
 }
@@ -187,9 +206,27 @@ fn maskmovdqu(l: &mut Lifter<'_>, insn: &Instruction) {
         }
     };
     let seg = segment_number(insn.memory_segment());
+    let (v, mask) = (l.xmm(insn.op1_register()), l.xmm(insn.op2_register()));
+    if l.cpu.chip().vendor == Vendor::Intel {
+        let mut upper = l.add_imm(offset, 8);
+        if insn.op0_kind() == OpKind::MemorySegDI {
+            upper = l.and_imm(upper, 0xffff);
+        }
+        let halves = [(1, upper), (0, offset)].map(|(half, offset)| {
+            let addr = l.linear(seg, offset, 0, 8, Intent::Write);
+            let at = l.flat(addr);
+            l.call(PROBE, &[at], 8);
+            (half, at)
+        });
+        for (half, at) in halves {
+            let bytes = super::operand::lanes(8, |n| if n == 0 { half } else { 2 });
+            let (mask, v) = (l.pick_bytes(mask, bytes), l.pick_bytes(v, bytes));
+            l.call(MASKED_STORE, &[at, mask, v], 0);
+        }
+        return;
+    }
     let addr = l.linear(seg, offset, 0, 16, Intent::Write);
     let at = l.flat(addr);
-    let (v, mask) = (l.xmm(insn.op1_register()), l.xmm(insn.op2_register()));
     l.call(MASKED_STORE, &[at, mask, v], 0);
 }
 
@@ -198,7 +235,8 @@ const PAGE: u64 = 4096;
 fn probe(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let (first, last) = (args[0] as u64, (args[0] as u64).wrapping_add(args[3] as u64 - 1));
     for va in [first, last & !(PAGE - 1)] {
-        cx.env.rmw(GuestVa(va), MemOp::U8, RmwOp::Or, 0)?;
+        let op = MemOp::U8.with_mmu(data_mmu(cx.state));
+        cx.env.rmw(GuestVa(va), op, RmwOp::Or, 0)?;
     }
     Ok(0)
 }
@@ -223,16 +261,31 @@ fn masked_load(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     for (n, _) in chosen(args[1], log2).filter(|c| c.1) {
         let at = GuestVa(args[0] as u64);
         let va = at.wrapping_add((n << log2) as u64);
-        let lane = cx.env.load(va, MemOp::of_log2(log2 as u8)).map_err(named(at, va, log2))?;
+        let op = MemOp::of_log2(log2 as u8).with_mmu(data_mmu(cx.state));
+        let lane = cx.env.load(va, op).map_err(named(at, va, log2))?;
         v |= (lane as u128) << (n * (8 << log2));
     }
     Ok(v)
 }
 
+/// See [`MASKED_PROBE`].
+fn masked_probe(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+    let (log2, at) = (args[3] as u32, GuestVa(args[0] as u64));
+    let lower = chosen(args[1], log2);
+    let upper = chosen(args[2], log2).map(|(n, is)| (n + (16 >> log2), is));
+    let mut all = lower.chain(upper).filter(|c| c.1).map(|c| (c.0 as u64) << log2);
+    let Some(first) = all.next() else { return Ok(0) };
+    let last = all.last().unwrap_or(first) + (1 << log2) - 1;
+    for offset in [first, last] {
+        cx.env.rmw(at.wrapping_add(offset), MemOp::U8, RmwOp::Or, 0)?;
+    }
+    Ok(0)
+}
+
 fn masked_store(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let (log2, only_probe) = (args[3] as u32 & 7, args[3] & 1 << 8 != 0);
     let at = GuestVa(args[0] as u64);
-    let op = MemOp::of_log2(log2 as u8);
+    let op = MemOp::of_log2(log2 as u8).with_mmu(data_mmu(cx.state));
     // MASKMOVDQU touches memory even if it stores nothing.
     if log2 == 0 && !chosen(args[1], log2).any(|c| c.1) {
         let as_write = |fault| Trap::Mem(MemFault { kind: AccessKind::Write, ..fault });

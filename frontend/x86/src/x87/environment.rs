@@ -54,6 +54,7 @@ fn access(l: &mut Lifter<'_>, insn: &Instruction, registers: bool, intent: Inten
     let long = if l.key.long() { LONG } else { 0 };
     let form = if registers { REGISTERS } else { 0 } | if wide { WIDE } else { 0 } | long;
     l.call(helper, &[va], form as i64);
+    l.forget_selectors();
     l.resync();
 }
 
@@ -107,7 +108,7 @@ pub fn x87_store_environment(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<
     let get = |slot| cx.state.get(cell(slot));
     let (fip, fdp, fop) = (get(regs::FIP) as u32, get(regs::FDP) as u32, get(regs::FOP) as u32);
     let (fcs, fds) = (get(regs::FCS) as u32 & 0xffff, get(regs::FDS) as u32 & 0xffff);
-    let area = Area { base: args[0] as u64, long: form & LONG != 0 };
+    let area = Area::new(cx.state, args[0] as u64, form & LONG != 0);
     area.probe(cx.env, size(form), word(form), true)?;
     if wide {
         let upper = |w: u16| w as u32 | 0xffff_0000;
@@ -141,7 +142,7 @@ pub fn x87_store_environment(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<
 pub fn x87_load_environment(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let form = args[3] as u64;
     let wide = form & WIDE != 0;
-    let area = Area { base: args[0] as u64, long: form & LONG != 0 };
+    let area = Area::new(cx.state, args[0] as u64, form & LONG != 0);
     area.probe(cx.env, size(form), word(form), false)?;
     let size = if wide { 4 } else { 2 };
     let mut words = [0u32; 7];

@@ -123,32 +123,46 @@ pub fn compare(a: u128, b: u128) -> Option<u16> {
     })
 }
 
-/// To a binary64, and what the status word gets.
+/// To a binary format with `FRACTION` bits behind the integer bit and `EXPONENT` bits of exponent, and what the
+/// status word gets.
 #[inline]
-pub fn to_double(a: u128) -> Option<(u64, u16)> {
+fn narrowed<const FRACTION: u32, const EXPONENT: u32>(a: u128) -> Option<(u64, u16)> {
     let (sign, exp, significand) = normal(a)?;
-    let exp = exp - BIAS + 1023;
-    if !(1..=2046).contains(&exp) {
+    let largest = (1 << EXPONENT) - 1;
+    let exp = exp - BIAS + largest / 2;
+    if !(1..largest).contains(&exp) {
         return None;
     }
-    let rest = significand << 53;
-    let kept = significand >> 11;
+    let rest = significand << (FRACTION + 1);
+    let kept = significand >> (63 - FRACTION);
     let up = rest > ONE || rest == ONE && kept & 1 != 0;
     // The integer bit adds one to the exponent, a carry another.
-    let v = ((exp - 1) as u64) << 52;
+    let v = ((exp - 1) as u64) << FRACTION;
     let v = v + kept + up as u64;
-    if v >> 52 == 0x7ff {
+    if v >> FRACTION == largest as u64 {
         return None;
     }
     let status = if rest != 0 { INEXACT } else { 0 } | if up { C1 } else { 0 };
-    Some((v | (sign as u64) << 48, status))
+    Some((v | (sign as u64) << (FRACTION + EXPONENT - 15), status))
+}
+
+/// To a binary64, and what the status word gets.
+#[inline]
+pub fn to_double(a: u128) -> Option<(u64, u16)> {
+    narrowed::<52, 11>(a)
+}
+
+/// To a binary32, and what the status word gets.
+#[inline]
+pub fn to_single(a: u128) -> Option<(u64, u16)> {
+    narrowed::<23, 8>(a)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::x87::unit;
-    use tulk_softfloat::{Env, F64, F80, convert};
+    use tulk_softfloat::{Env, F32, F64, F80, convert};
 
     /// Numbers whose exponents are near each other or near the ends, with runs of ones and zeros.
     fn numbers() -> impl FnMut() -> u128 {
@@ -201,6 +215,11 @@ mod tests {
                 let mut env = Env::x87(0x37f);
                 let v = convert::<F80, F64>(&mut env, a);
                 assert_eq!(fast, (v, unit::status(env.flags)), "to double {a:020x}");
+            }
+            if let Some(fast) = to_single(a) {
+                let mut env = Env::x87(0x37f);
+                let v = convert::<F80, F32>(&mut env, a) as u64;
+                assert_eq!(fast, (v, unit::status(env.flags)), "to single {a:020x}");
             }
         }
         assert!(taken > 900_000, "{taken} operations were common");

@@ -1,6 +1,6 @@
 //! x87 FPU instructions (the manual, volume 1, chapter 8).
 //!
-//! [`unit`] is the whole unit as software. [`stack`] has st(i) while lifting: TOP and tags are key flags, so the
+//! [`unit`] is the whole unit as software, [`number`] its arithmetic alone. [`stack`] has st(i) while lifting: TOP and tags are key flags, so the
 //! common case (all exceptions masked, registers in use) is plain IR around helpers on numbers, without checks. Where
 //! an exception is unmasked ([`crate::key::X87_TRAPS`]) or a stack fault is certain, [`EXECUTE`] runs the
 //! instruction, and a unit ends behind each.
@@ -8,14 +8,16 @@
 //! - A pending exception is #MF at the next waiting instruction: `Trap::Arithmetic` with ES set in the status word.
 //! - Instruction and operand pointers are right at the end of each unit and wherever an instruction reads them, but
 //!   at a memory fault they may be those of an earlier x87 instruction of the unit.
-//! - FOP, FDP and the selectors follow every instruction, as on AMD's processors; newer ones of Intel set FOP and FDP
-//!   with unmasked exceptions only, and no selectors.
+//! - FOP, FDP and the selectors follow every instruction, as on AMD's processors; with the features `fdp-excptn-only` and
+//!   `zero-fcs-fds` of newer ones of Intel FOP and FDP do with unmasked exceptions only, and the selectors are zero.
 
 pub mod environment;
 pub mod fast;
+pub mod number;
 pub mod stack;
 pub mod unit;
 
+use crate::cpu::Vendor;
 use crate::decode::{Row, rows};
 use crate::fpstate::x87_si_code;
 use crate::helpers::{FIRST_X87, helpers};
@@ -28,8 +30,8 @@ use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use stack::Stack;
 use tulk_base::{MemOp, RmwOp, Trap};
 use tulk_ir::{Access, HelperCx, IntCc, Slot, Type, Value};
-use tulk_softfloat::{Env, Rounding};
-use unit::{C0, C1, C2, C3, CODES, ES, EXCEPTIONS, Format, Op, Step, Unit};
+use tulk_softfloat::Env;
+use unit::{C0, C2, C3, CODES, ES, EXCEPTIONS, Format, Op, Step, Unit};
 
 /// The instructions of this chapter.
 pub const ROWS: &[Row] = rows! {
@@ -190,6 +192,7 @@ pub fn start(l: &mut Lifter<'_>) {
 /// Ends an instruction that ran with unmasked exceptions.
 fn end(l: &mut Lifter<'_>) {
     if l.key.has(key::X87_TRAPS) {
+        l.give_pointers_back();
         l.resync();
     }
 }
@@ -269,8 +272,9 @@ fn arithmetic(l: &mut Lifter<'_>, insn: &Instruction) {
         None if step.to_i => (l.st(step.i), l.st(0)),
         None => (l.st(0), l.st(step.i)),
     };
-    let v = l.call(ARITHMETIC, &[a, b], step.pack());
-    l.set_st(if step.to_i { step.i } else { 0 }, v);
+    let fcw = l.get(regs::FCW);
+    let v = l.call(number::helper(op), &[a, b, fcw], step.pack());
+    l.set_result(if step.to_i { step.i } else { 0 }, v);
     l.pop_stack(step.pops);
 }
 
@@ -299,7 +303,7 @@ fn compare(l: &mut Lifter<'_>, insn: &Instruction) {
         }
         None => l.st(step.i),
     };
-    let codes = l.call(COMPARE, &[a, b], step.pack());
+    let codes = l.call(number::COMPARE, &[a, b], step.pack());
     l.set_codes(codes);
     l.pop_stack(step.pops);
 }
@@ -317,7 +321,7 @@ fn compare_to_flags(l: &mut Lifter<'_>, insn: &Instruction) {
         return end(l);
     }
     let (a, b) = (l.st(0), l.st(step.i));
-    let codes = l.call(COMPARE, &[a, b], step.pack());
+    let codes = l.call(number::COMPARE, &[a, b], step.pack());
     // C1 stays, as on AMD's processors.
     let exceptions = l.and_imm(codes, EXCEPTIONS as i64);
     let fsw = l.get(regs::FSW);
@@ -356,16 +360,64 @@ fn load(l: &mut Lifter<'_>, insn: &Instruction) {
             l.clear_c1();
             raw
         }
-        (Some(_), Some(raw)) => l.call(LOAD, &[raw], step.pack()),
+        (Some(format @ (Format::F32 | Format::F64)), Some(raw)) => {
+            return load_float(l, format, raw, step);
+        }
+        (Some(_), Some(raw)) => {
+            let v = l.call(number::LOAD, &[raw], step.pack());
+            l.set_result(7, v);
+            return pushed(l);
+        }
         _ => {
             l.clear_c1();
             l.st(step.i)
         }
     };
     l.set_st(7, v);
+    pushed(l);
+}
+
+/// Behind a load to st(7).
+fn pushed(l: &mut Lifter<'_>) {
     let mut stack = l.stack;
     stack.push();
     l.set_stack(stack);
+}
+
+/// FLD m32fp, m64fp: a normal number is widened here.
+fn load_float(l: &mut Lifter<'_>, format: Format, raw: Value, step: Step) {
+    let (fraction, bits) = if format == Format::F64 { (52, 64) } else { (23, 32) };
+    let exponent_bits = bits - 1 - fraction;
+    let word = l.lo64(raw);
+    let exponent = l.bextract_u(word, fraction, exponent_bits);
+    let below = l.add_imm(exponent, -1);
+    let normal = l.icmp_imm(IntCc::LtU, below, (1 << exponent_bits) - 2);
+    let (quick, slow, rest) = (l.label(), l.label(), l.label());
+    let kept = l.local(Type::I64);
+    l.set(kept, word);
+    l.brif(normal, quick, slow);
+    l.place(slow);
+    let word = l.get(kept);
+    let raw = l.zext(Type::I128, word);
+    let v = l.call(number::LOAD, &[raw], step.pack());
+    l.set_result(7, v);
+    l.jump(rest);
+    l.place(quick);
+    let word = l.get(kept);
+    let significand = l.shl_imm(word, 63 - fraction);
+    let significand = l.or_imm(significand, i64::MIN);
+    let exponent = l.bextract_u(word, fraction, exponent_bits);
+    let exponent = l.add_imm(exponent, 0x3fff - ((1 << (exponent_bits - 1)) - 1));
+    let sign = l.shr_u_imm(word, bits - 1);
+    let sign = l.shl_imm(sign, 15);
+    let exponent = l.or(exponent, sign);
+    let n = l.stack.physical(7) as usize;
+    l.set(regs::FPR_SIG[n], significand);
+    l.set(regs::FPR_EXP[n], exponent);
+    l.clear_c1();
+    l.jump(rest);
+    l.place(rest);
+    pushed(l);
 }
 
 /// FLD1, FLDL2T, FLDL2E, FLDPI, FLDLG2, FLDLN2, FLDZ
@@ -400,8 +452,12 @@ fn store(l: &mut Lifter<'_>, insn: &Instruction) {
     let step = step(insn, if truncated { Op::StoreTruncated } else { Op::Store });
     let Some(format) = step.format else { return copy(l, insn, step) };
     start(l);
-    let addr = l.address(insn, format.bytes(), Intent::Write);
+    // What is not stored faults all the same, but not on processors of Intel.
+    let touches = l.cpu.chip().vendor == Vendor::Amd;
     if !is_plain(l, step, false) {
+        if touches {
+            l.address(insn, format.bytes(), Intent::Write);
+        }
         let v = l.call(STORED, &[], step.pack());
         let high = l.hi64(v);
         let skip = l.icmp_imm(IntCc::LtS, high, 0);
@@ -414,15 +470,16 @@ fn store(l: &mut Lifter<'_>, insn: &Instruction) {
         write(l, addr, format, v);
         l.jump(rest);
         l.place(no);
-        // What is not stored faults all the same.
-        let addr = l.address(insn, format.bytes(), Intent::Write);
-        let first = l.add_imm(addr.base, addr.offset);
-        let last = l.add_imm(first, format.bytes() as i64 - 1);
-        let page = l.and_imm(last, -4096);
-        let second = l.max_u(first, page);
-        for base in [first, second] {
-            let zero = l.iconst(Type::I8, 0);
-            l.atomic_rmw(RmwOp::Or, Addr { base, offset: 0 }, zero);
+        if touches {
+            let addr = l.address(insn, format.bytes(), Intent::Write);
+            let first = l.add_imm(addr.base, addr.offset);
+            let last = l.add_imm(first, format.bytes() as i64 - 1);
+            let page = l.and_imm(last, -4096);
+            let second = l.max_u(first, page);
+            for base in [first, second] {
+                let zero = l.iconst(Type::I8, 0);
+                l.atomic_rmw(RmwOp::Or, Addr { base, offset: 0 }, zero);
+            }
         }
         l.place(rest);
         l.note_pointers(insn);
@@ -432,17 +489,18 @@ fn store(l: &mut Lifter<'_>, insn: &Instruction) {
         }
         return end(l);
     }
+    let addr = l.address(insn, format.bytes(), Intent::Write);
     let a = l.st(0);
     if format == Format::F80 {
         write(l, addr, format, a);
         l.clear_c1();
     } else {
         let fcw = l.get(regs::FCW);
-        let v = l.call(CONVERT, &[a, fcw], step.pack());
+        let v = l.call(number::CONVERT, &[a, fcw], step.pack());
         write(l, addr, format, v);
         let high = l.hi64(v);
-        let shifted = if format == Format::Bcd { l.shr_u_imm(high, 16) } else { high };
-        let status = l.trunc(Type::I32, shifted);
+        let status = l.shr_u_imm(high, number::STATUS - 64);
+        let status = l.trunc(Type::I32, status);
         l.add_status(status);
     }
     l.note_pointers(insn);
@@ -522,6 +580,12 @@ fn rare(l: &mut Lifter<'_>, insn: &Instruction) {
     let step = step(insn, op);
     start(l);
     l.note_pointers(insn);
+    if let (Op::Sqrt | Op::Rndint, true) = (op, is_plain(l, step, false)) {
+        let (a, fcw) = (l.st(0), l.get(regs::FCW));
+        let helper = if op == Op::Sqrt { number::SQRT } else { number::RNDINT };
+        let v = l.call(helper, &[a, fcw], 0);
+        return l.set_result(0, v);
+    }
     let found = execute(l, step, None);
     if matches!(op, Op::Sincos | Op::Ptan) && !l.key.has(key::X87_TRAPS) {
         // Out of range nothing is pushed.
@@ -613,6 +677,7 @@ fn rotate(l: &mut Lifter<'_>, insn: &Instruction) {
 fn no_operation(l: &mut Lifter<'_>, insn: &Instruction) {
     start(l);
     l.note_pointers(insn);
+    l.give_pointers_back();
 }
 
 /// FWAIT
@@ -719,70 +784,6 @@ fn x87_set_control(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap
     Ok(0)
 }
 
-/// Adds to the status word, all exceptions being masked.
-fn add_status(cx: &mut HelperCx<'_>, status: u16) {
-    let cell = regs::cell(regs::FSW);
-    let fsw = cx.state.get(cell) as u16 & !C1 | status;
-    cx.state.set(cell, fsw as u64);
-}
-
-fn x87_arithmetic(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    let step = Step::unpack(args[3] as u64);
-    let fcw = cx.state.get(regs::cell(regs::FCW)) as u16;
-    if fast::applies(fcw) {
-        let (b, denormal) = match step.format {
-            Some(format) => unit::widened(format, args[1]),
-            None => (args[1], false),
-        };
-        if let (Some((v, status)), false) = (fast::arithmetic(step.op, args[0], b), denormal) {
-            add_status(cx, status);
-            return Ok(v);
-        }
-    }
-    let mut env = Env::x87(fcw);
-    let b = unit::second(&mut env, step.format, args[0], args[1]);
-    let v = unit::arithmetic(step.op, &mut env, args[0], b);
-    add_status(cx, unit::status(env.flags));
-    Ok(v)
-}
-
-fn x87_compare(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    let step = Step::unpack(args[3] as u64);
-    if let (None, Some(codes)) = (step.format, fast::compare(args[0], args[1])) {
-        return Ok(codes as u128);
-    }
-    let mut env = Env::x87(0x37f);
-    let b = unit::second(&mut env, step.format, args[0], args[1]);
-    let signalling = !matches!(step.op, Op::Ucom | Op::UcomI);
-    let codes = unit::compare(args[0], b, signalling);
-    Ok((codes | env.flags.x86() as u16) as u128)
-}
-
-fn x87_load(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    let step = Step::unpack(args[3] as u64);
-    let mut env = Env::x87(0x37f);
-    let v = unit::load(&mut env, step.format.unwrap_or(Format::F80), args[0]);
-    add_status(cx, env.flags.x86() as u16);
-    Ok(v)
-}
-
-/// Exceptions stand at bit 64, for packed decimals at bit 80.
-fn x87_convert(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    let step = Step::unpack(args[3] as u64);
-    let format = step.format.unwrap_or(Format::F80);
-    let fcw = args[1] as u16;
-    if let (Format::F64, true) = (format, fast::applies(fcw))
-        && let Some((v, status)) = fast::to_double(args[0])
-    {
-        return Ok(v as u128 | (status as u128) << 64);
-    }
-    let mut env = Env::x87(fcw);
-    let mode = if step.op == Op::StoreTruncated { Rounding::Zero } else { env.rounding };
-    let v = unit::stored(&mut env, format, args[0], mode);
-    let at = if format == Format::Bcd { 80 } else { 64 };
-    Ok(v | (unit::status(env.flags) as u128) << at)
-}
-
 helpers! { FIRST_X87;
     /// Raises a pending exception.
     WAIT = x87_wait() -> (), Access::These(STATUS), Access::None, traps;
@@ -793,14 +794,6 @@ helpers! { FIRST_X87;
     FINISH_STORE = x87_finish_store() -> (), Access::These(NUMBERS), Access::These(NUMBERS);
     INIT = x87_init() -> (), Access::None, Access::These(environment::ALL);
     SET_CONTROL = x87_set_control(I32) -> (), Access::These(CONTROL), Access::These(CONTROL);
-    /// Two numbers (the second as in memory if the [`Step`] says so), all exceptions masked; their result.
-    ARITHMETIC = x87_arithmetic(I128, I128) -> I128, Access::These(CONTROL), Access::These(STATUS);
-    /// Condition codes and exceptions.
-    COMPARE = x87_compare(I128, I128) -> I32, Access::None, Access::None, pure;
-    /// A register from memory's datum.
-    LOAD = x87_load(I128) -> I128, Access::These(STATUS), Access::These(STATUS);
-    /// A datum for memory from a register and the control word, with the exceptions above it.
-    CONVERT = x87_convert(I128, I32) -> I128, Access::None, Access::None, pure;
     /// See [`environment`]: linear address; immediate: the form.
     STORE_ENVIRONMENT = x87_store_environment(I64) -> (), Access::These(environment::ALL), Access::These(environment::ALL), traps;
     LOAD_ENVIRONMENT = x87_load_environment(I64) -> (), Access::These(environment::ALL), Access::These(environment::ALL), traps;

@@ -1,13 +1,15 @@
 //! The x87 registers while lifting. TOP and the tags are part of a translation's key, so st(i) is a fixed slot and a
 //! stack fault is known at lift time; both change in step with the slots that hold them for everybody else.
 
+use crate::cpu::Feature;
 use crate::key;
 use crate::lifter::Lifter;
 use crate::operand::Intent;
 use crate::regs;
-use crate::x87::unit::{C1, CODES};
+use crate::x87::number::STATUS;
+use crate::x87::unit::{C1, CODES, ES};
 use iced_x86::{Encoder, Instruction, OpKind};
-use tulk_ir::{Type, Value};
+use tulk_ir::{IntCc, Type, Value};
 
 /// TOP and tags at the present point of a unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +83,18 @@ impl Lifter<'_> {
         self.set(regs::FPR_EXP[n], exponent);
     }
 
+    /// Writes st(i) and the status word from a result of [`super::number`].
+    pub fn set_result(&mut self, i: u8, v: Value) {
+        let n = self.stack.physical(i) as usize;
+        let (significand, high) = (self.lo64(v), self.hi64(v));
+        self.set(regs::FPR_SIG[n], significand);
+        let exponent = self.and_imm(high, 0xffff);
+        self.set(regs::FPR_EXP[n], exponent);
+        let status = self.shr_u_imm(high, STATUS - 64);
+        let status = self.trunc(Type::I32, status);
+        self.add_status(status);
+    }
+
     /// Changes TOP and tags, in the slots too.
     pub fn set_stack(&mut self, new: Stack) {
         if new.top != self.stack.top {
@@ -127,7 +141,15 @@ impl Lifter<'_> {
     /// Notes where the instruction and its memory operand are, if anybody can see that.
     pub fn note_pointers(&mut self, insn: &Instruction) {
         let all = self.key.has(key::X87_TRAPS);
-        if self.pointers.data || all {
+        let rarely = self.cpu.has(Feature::FdpExcptnOnly);
+        let everything = all || !rarely;
+        if all && rarely {
+            let old = [self.get(regs::FOP), self.get(regs::FDP)];
+            let kept = [self.local(Type::I32), self.local(Type::I64)];
+            kept.into_iter().zip(old).for_each(|(slot, v)| self.set(slot, v));
+            self.old_pointers = Some(kept);
+        }
+        if (self.pointers.data || all) && everything {
             self.note_data_pointer(insn);
         }
         if !(self.pointers.insn || all) {
@@ -141,10 +163,37 @@ impl Lifter<'_> {
             ip = self.and_imm(offset, 0xffff_ffff);
         }
         self.set(regs::FIP, ip);
-        let cs = self.get(regs::SEG[regs::CS]);
-        self.set(regs::FCS, cs);
-        let fop = self.iconst(Type::I32, opcode(insn, bits) as i64);
-        self.set(regs::FOP, fop);
+        if !self.cpu.has(Feature::ZeroFcsFds) {
+            let cs = self.get(regs::SEG[regs::CS]);
+            self.set(regs::FCS, cs);
+        }
+        if everything {
+            let fop = self.iconst(Type::I32, opcode(insn, bits) as i64);
+            self.set(regs::FOP, fop);
+        }
+    }
+
+    /// Behind an instruction that ran with unmasked exceptions: if it raised none, FOP and FDP are what they were.
+    pub fn give_pointers_back(&mut self) {
+        let Some(kept) = self.old_pointers.take() else { return };
+        let fsw = self.get(regs::FSW);
+        let pending = self.and_imm(fsw, ES as i64);
+        let raised = self.icmp_imm(IntCc::Ne, pending, 0);
+        for (slot, kept) in [regs::FOP, regs::FDP].into_iter().zip(kept) {
+            let (new, old) = (self.get(slot), self.get(kept));
+            let v = self.select(raised, new, old);
+            self.set(slot, v);
+        }
+    }
+
+    /// Behind a load of the x87 state: the selectors are zero on processors that do not keep them.
+    pub fn forget_selectors(&mut self) {
+        if self.cpu.has(Feature::ZeroFcsFds) {
+            for slot in [regs::FCS, regs::FDS] {
+                let zero = self.iconst(Type::I32, 0);
+                self.set(slot, zero);
+            }
+        }
     }
 
     fn note_data_pointer(&mut self, insn: &Instruction) {
@@ -152,9 +201,11 @@ impl Lifter<'_> {
             let offset = self.effective_address(insn);
             let offset = self.zext(Type::I64, offset);
             self.set(regs::FDP, offset);
-            let seg = crate::operand::segment_number(insn.memory_segment());
-            let selector = self.get(regs::SEG[seg]);
-            self.set(regs::FDS, selector);
+            if !self.cpu.has(Feature::ZeroFcsFds) {
+                let seg = crate::operand::segment_number(insn.memory_segment());
+                let selector = self.get(regs::SEG[seg]);
+                self.set(regs::FDS, selector);
+            }
         }
     }
 

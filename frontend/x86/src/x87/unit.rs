@@ -180,6 +180,11 @@ impl Step {
             | self.format.map_or(0, |f| f as i64 + 1) << 16
             | (self.constant as i64) << 20
     }
+    /// [`Step::format`] alone.
+    #[inline]
+    pub fn format_of(imm: u64) -> Option<Format> {
+        Some(Format::ALL[((imm >> 16 & 15) as usize).checked_sub(1)?])
+    }
     pub fn unpack(imm: u64) -> Step {
         let field = |at: u32, bits: u32| (imm >> at) as u8 & ((1 << bits) - 1);
         Step {
@@ -187,7 +192,7 @@ impl Step {
             i: field(8, 3),
             to_i: field(12, 1) != 0,
             pops: field(13, 2),
-            format: field(16, 4).checked_sub(1).map(|n| Format::ALL[n as usize]),
+            format: Step::format_of(imm),
             constant: field(20, 3),
         }
     }

@@ -1,13 +1,14 @@
-//! Runs cases in the engine, compiled at once.
+//! Runs cases in the engine, compiled at once or in baseline code.
 
 use super::case::*;
-use super::world::{load_state, report, store_state};
+use super::world::{give_descriptor, load_state, report, store_state};
 use std::sync::Arc;
 use tulk_base::{GuestVa, Trap};
 use tulk_exec::{Config, Exit, Tier, Vcpu, Watch};
 use tulk_softmmu::intervals::{EXEC, READ, WRITE};
 use tulk_softmmu::{MapRequest, UserSpace};
 use tulk_x86::X86;
+use tulk_x86::segment::WANT_DESCRIPTOR;
 
 /// The regions of a case, mapped in this process: not beside [`super::native`].
 pub struct Engine {
@@ -18,24 +19,39 @@ pub struct Engine {
     stack: Vec<u8>,
 }
 
+/// The regions of a case, empty but for the constants.
+pub fn memory() -> Arc<UserSpace> {
+    let space = Arc::new(UserSpace::flat().expect("memory"));
+    for (at, len, protection) in [
+        (CODE, PAGE as usize, READ | WRITE | EXEC),
+        (DATA, DATA_LEN, READ | WRITE),
+        (CONST, CONST_LEN, READ | WRITE),
+        (STACK, STACK_LEN, READ | WRITE),
+    ] {
+        let request = MapRequest::anonymous(len as u64, protection);
+        space.map(&request.fixed(GuestVa(at as u64))).expect("memory");
+    }
+    space.copy_out(GuestVa(CONST as u64), &initial_memory().1).expect("memory");
+    space.protect(GuestVa(CONST as u64), CONST_LEN as u64, READ).expect("memory");
+    space
+}
+
 impl Engine {
     pub fn new(isa: X86) -> Engine {
-        let space = Arc::new(UserSpace::flat().expect("memory"));
-        let (data, constant, stack) = initial_memory();
-        for (at, len, protection) in [
-            (CODE, PAGE as usize, READ | WRITE | EXEC),
-            (DATA, DATA_LEN, READ | WRITE),
-            (CONST, CONST_LEN, READ | WRITE),
-            (STACK, STACK_LEN, READ | WRITE),
-        ] {
-            let request = MapRequest::anonymous(len as u64, protection);
-            space.map(&request.fixed(GuestVa(at as u64))).expect("memory");
-        }
-        space.copy_out(GuestVa(CONST as u64), &constant).expect("memory");
-        space.protect(GuestVa(CONST as u64), CONST_LEN as u64, READ).expect("memory");
+        Engine::of_tier(isa, Tier::Jit, memory())
+    }
+
+    /// Engines that share the memory must be used in turn.
+    pub fn of_tier(isa: X86, tier: Tier, space: Arc<UserSpace>) -> Engine {
+        let (data, _, stack) = initial_memory();
         let isa = Arc::new(isa);
         // Code changes only between cases, which say so.
-        let config = Config { watch: Watch::Never, ..Config::for_tier(Tier::Jit) };
+        let config = Config {
+            watch: Watch::Never,
+            baseline_threshold: 1,
+            precise: true,
+            ..Config::for_tier(tier)
+        };
         let engine = tulk_exec::Engine::new(isa.clone(), space.clone(), config);
         let vcpu = engine.vcpu();
         Engine { isa, space, vcpu, data, stack }
@@ -62,7 +78,11 @@ impl Engine {
         let trap = loop {
             match self.vcpu.run() {
                 Exit::Trap(Trap::Resync) | Exit::Interrupted => {}
+                Exit::Trap(Trap::Guest { vector: WANT_DESCRIPTOR, code }) => {
+                    give_descriptor(&mut self.vcpu.state, code.into());
+                }
                 Exit::Trap(trap) => break trap,
+                exit => unreachable!("{exit:?} in user mode"),
             }
         };
         let state = &self.vcpu.state;

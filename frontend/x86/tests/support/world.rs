@@ -24,6 +24,8 @@ struct Region {
 /// Memory and host float unit.
 pub struct World {
     regions: [Region; 4],
+    /// The code asked for what differs from run to run, or changed itself.
+    unrepeatable: bool,
 }
 
 impl World {
@@ -41,6 +43,7 @@ impl World {
                 region(CODE, code, true, true),
                 region(CONST, constant, false, false),
             ],
+            unrepeatable: false,
         };
         for p in &case.patches[..case.patch_count as usize] {
             for (n, &b) in p.bytes[..p.len as usize].iter().enumerate() {
@@ -88,6 +91,7 @@ impl World {
         for n in 0..op.bytes() {
             *self.byte(va.0 + n as u64, true).unwrap() = (value >> (8 * n)) as u8;
         }
+        self.unrepeatable |= va.0.wrapping_add(16).wrapping_sub(CODE as u64) < PAGE as u64 + 16;
         Ok(())
     }
 }
@@ -198,12 +202,15 @@ impl FpEnv for World {
 impl HelperEnv for World {
     fn invalidate_code(&mut self, _: GuestVa, _: u64) {}
     fn clock_ns(&mut self) -> u64 {
+        self.unrepeatable = true;
         1
     }
     fn processor_id(&mut self) -> u32 {
+        self.unrepeatable = true;
         0
     }
     fn random(&mut self, out: &mut [u8]) {
+        self.unrepeatable = true;
         out.fill(0x5a);
     }
 }
@@ -304,8 +311,24 @@ pub fn store_state(state: &CpuState, case: &Case, out: &mut Registers) {
     }
 }
 
+/// Answers [`segment::WANT_DESCRIPTOR`].
+pub fn give_descriptor(state: &mut CpuState, selector: u64) {
+    let raw = match selector as u16 | 3 {
+        CODE16 => based(0x0000_fb00_0000_ffff, CODE),
+        DATA_GS => based(DATA32, GS_BASE),
+        STACK16 => based(0x0000_f300_0000_0000 | (PAGE - 1) as u64, STACK),
+        DATA_SMALL => based(0x0040_f300_0000_0000 | SMALL_LIMIT as u64, DATA),
+        _ => 0,
+    };
+    state.set(regs::cell(regs::DESC_SELECTOR), regs::DESC_VALID | selector);
+    state.set(regs::cell(regs::DESC), raw);
+}
+
 /// Trap number for a fault at a non-canonical address: #SS or #GP, depending on the base register.
 pub const NON_CANONICAL: u64 = 1000;
+
+/// Trap number for a system call.
+pub const SYSTEM_CALL: u32 = 1001;
 
 /// What Linux reports for a trap: trap number, error code, address, signal.
 pub fn report(trap: Trap, aligned: bool, out: &mut Registers) {
@@ -326,6 +349,8 @@ pub fn report(trap: Trap, aligned: bool, out: &mut Registers) {
         Trap::Guest { vector: 1, .. } => (1, 0, 0, libc::SIGTRAP),
         Trap::Guest { vector: 12, code } => (12, code, 0, libc::SIGBUS),
         Trap::Guest { vector, code } => (vector, code, 0, libc::SIGSEGV),
+        // No case for the host has these.
+        Trap::Syscall(number) => (SYSTEM_CALL, number, 0, 0),
         other => panic!("unexpected {other:?}"),
     }
     .into_u64();
@@ -363,6 +388,20 @@ impl Way {
 
 /// Runs one case. Every unit is verified.
 pub fn interpret(isa: &X86, case: &Case, way: Way, state: &mut CpuState) -> Outcome {
+    let (out, _) = interpret_within(isa, case, way, state, 1_000_000).unwrap_or_else(|| {
+        panic!("no end: code {:02x?}", &case.code[..case.code_len as usize]);
+    });
+    out
+}
+
+/// Runs one case to its end, if it comes within that many units. Also says whether it does the same at any time.
+pub fn interpret_within(
+    isa: &X86,
+    case: &Case,
+    way: Way,
+    state: &mut CpuState,
+    limit: u32,
+) -> Option<(Outcome, bool)> {
     let mut world = World::new(case);
     load_state(isa, case, state);
     let mut programs = Programs::new();
@@ -371,7 +410,10 @@ pub fn interpret(isa: &X86, case: &Case, way: Way, state: &mut CpuState) -> Outc
     isa.load_fp(state, &mut world);
     let trap = loop {
         steps += 1;
-        assert!(steps < 1_000_000, "no end: code {:02x?}", &case.code[..case.code_len as usize]);
+        if steps > limit {
+            set_mxcsr(0x1f80);
+            return None;
+        }
         let key = isa.tb_key(state);
         let cc_op = if way == Way::Known { state.get(regs::cell(regs::CC_OP)) } else { 0 };
         let (program, len) = programs.entry((key, cc_op)).or_insert_with(|| {
@@ -407,15 +449,7 @@ pub fn interpret(isa: &X86, case: &Case, way: Way, state: &mut CpuState) -> Outc
             Left::Direct(n) => state.set_pc(program.exits()[n as usize].pc),
             Left::Indirect { pc, .. } => state.set_pc(pc),
             Left::Trap(Trap::Guest { vector: segment::WANT_DESCRIPTOR, code }) => {
-                let raw = match code as u16 | 3 {
-                    CODE16 => based(0x0000_fb00_0000_ffff, CODE),
-                    DATA_GS => based(DATA32, GS_BASE),
-                    STACK16 => based(0x0000_f300_0000_0000 | (PAGE - 1) as u64, STACK),
-                    DATA_SMALL => based(0x0040_f300_0000_0000 | SMALL_LIMIT as u64, DATA),
-                    _ => 0,
-                };
-                state.set(regs::cell(regs::DESC_SELECTOR), regs::DESC_VALID | code as u64);
-                state.set(regs::cell(regs::DESC), raw);
+                give_descriptor(state, code.into());
             }
             Left::Trap(trap) => break trap,
         }
@@ -428,5 +462,5 @@ pub fn interpret(isa: &X86, case: &Case, way: Way, state: &mut CpuState) -> Outc
     report(trap, aligned, &mut out.regs);
     out.data.copy_from_slice(&world.regions[0].bytes);
     out.stack.copy_from_slice(&world.regions[1].bytes);
-    out
+    Some((out, !world.unrepeatable))
 }
