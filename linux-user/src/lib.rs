@@ -8,6 +8,8 @@
 
 pub mod abi;
 pub mod cpu;
+pub mod debug;
+mod debug_target;
 pub mod elf;
 #[allow(unsafe_code)]
 pub mod host;
@@ -59,6 +61,8 @@ pub struct Options {
     pub reexec: Vec<OsString>,
     /// Where tulk itself is, for `execve` without `/proc`.
     pub own_path: Option<PathBuf>,
+    /// Where a debugger may connect (`-g`).
+    pub gdb: Option<tulk_gdb::listen::Spec>,
     /// How the engine works.
     pub engine: tulk_exec::Config,
     /// Called before the process ends, for statistics.
@@ -91,6 +95,7 @@ impl Options {
             seed: None,
             reexec: vec!["tulk".into(), "run".into()],
             own_path: std::env::current_exe().ok(),
+            gdb: None,
             engine: tulk_exec::Config::default(),
             at_exit: None,
         }

@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::abi::{Cpu, GuestAbi};
+use crate::debug::Debugger;
 use crate::elf::ElfError;
 use crate::paths::{Paths, fd_path};
 use crate::program::{self, LaunchError, Loaded, Program};
@@ -63,6 +64,7 @@ pub struct Process {
     pub shm: Mutex<BTreeMap<u64, u64>>,
     /// Where --strace writes: a descriptor of tulk's own, because the guest may close or replace what the user sees.
     log_fd: i32,
+    debugger: RwLock<Option<Arc<Debugger>>>,
     image: RwLock<ImageInfo>,
     /// Descriptors of tulk's own: not there for the guest.
     own_fds: RwLock<BTreeSet<i32>>,
@@ -110,6 +112,18 @@ impl Process {
             false => options.log_fd,
         };
         let engine = Engine::new(cpu.isa.clone(), space.clone(), options.engine.clone());
+        let debugger = match &options.gdb {
+            None => None,
+            Some(spec) => {
+                engine.prepare_debugging();
+                let debugger = Debugger::new(spec.clone(), &*engine.isa);
+                Some(Arc::new(debugger.map_err(LaunchError::Debugger)?))
+            }
+        };
+        let actions = Actions::inherited();
+        if debugger.is_some() {
+            actions.let_debuggers_see();
+        }
         let process = Process {
             abi: program.abi,
             engine,
@@ -124,10 +138,11 @@ impl Process {
             ldt: Mutex::default(),
             dir_positions: Mutex::default(),
             read_is_exec: AtomicBool::new(false),
+            debugger: RwLock::new(debugger),
             image: RwLock::default(),
             own_fds: RwLock::default(),
             reported: Mutex::default(),
-            actions: Arc::new(Actions::inherited()),
+            actions: Arc::new(actions),
             threads: AtomicUsize::new(1),
             sigreturn: OnceLock::new(),
             options,
@@ -239,6 +254,9 @@ impl Process {
     /// Called when a signal is about to end the process.
     pub fn on_fatal_signal(&self, signal: i32, state: &CpuState) {
         tracing::debug!(target: "int", "signal {signal} ends the program at pc {:#x}", state.pc());
+        if let Some(debugger) = self.debugger() {
+            debugger.ended(tulk_gdb::Stop::Killed(signal));
+        }
         self.at_exit();
     }
 
@@ -282,6 +300,16 @@ impl Process {
     /// Hides a descriptor from the guest.
     pub fn hide_fd(&self, fd: i32) {
         self.own_fds.write().insert(fd);
+    }
+    /// The descriptor is tulk's no more.
+    pub fn show_fd(&self, fd: i32) {
+        self.own_fds.write().remove(&fd);
+    }
+    pub fn debugger(&self) -> Option<Arc<Debugger>> {
+        self.debugger.read().clone()
+    }
+    pub fn set_debugger(&self, debugger: Option<Arc<Debugger>>) {
+        *self.debugger.write() = debugger;
     }
     /// All hidden descriptors, in order.
     pub fn own_fds(&self) -> Vec<i32> {

@@ -43,6 +43,8 @@ pub enum LaunchError {
     Space(Errno),
     #[error("arguments and environment are too long")]
     TooLong,
+    #[error("cannot listen for a debugger: {0}")]
+    Debugger(std::io::Error),
     #[error("{0}")]
     Cpu(String),
 }
@@ -52,7 +54,7 @@ impl LaunchError {
     pub fn exit_code(&self) -> i32 {
         match self {
             LaunchError::Open { reason: Errno(libc::ENOENT | libc::ENOTDIR), .. } => 127,
-            LaunchError::Cpu(_) => 2,
+            LaunchError::Cpu(_) | LaunchError::Debugger(_) => 2,
             _ => 126,
         }
     }
@@ -66,7 +68,7 @@ impl LaunchError {
             LaunchError::ScriptLoop { .. } => libc::ELOOP,
             LaunchError::NoInterpreter { .. } => libc::ENOENT,
             LaunchError::TooLong => libc::E2BIG,
-            LaunchError::Cpu(_) => libc::EINVAL,
+            LaunchError::Cpu(_) | LaunchError::Debugger(_) => libc::EINVAL,
         })
     }
 }

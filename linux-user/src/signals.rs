@@ -4,6 +4,7 @@
 //! mailbox between two pieces of guest code and pushes the frames that its handlers run on.
 //! `docs/signals.md` has the whole picture.
 
+use crate::debug::{self, ends_by_default};
 use crate::host::signal::{self, Disposition, FAULTS, Mailbox, SIGINFO_BYTES, Set, bit};
 use crate::process::Process;
 use crate::syscall::Errno;
@@ -46,6 +47,8 @@ pub struct Actions {
     all: Mutex<[Action; SIGNALS as usize]>,
     /// There is, or was, a handler for memory faults, here or in a `vfork` child.
     faults_are_seen: Arc<AtomicBool>,
+    /// Signals that end the program by default are caught: a debugger may be there.
+    debugged: AtomicBool,
 }
 
 impl Actions {
@@ -56,7 +59,11 @@ impl Actions {
         for s in (1..=SIGNALS).filter(|&s| ignored & bit(s) != 0) {
             actions[s as usize - 1].handler = SIG_IGN;
         }
-        Actions { all: Mutex::new(actions), faults_are_seen: Arc::default() }
+        Actions {
+            all: Mutex::new(actions),
+            faults_are_seen: Arc::default(),
+            debugged: AtomicBool::new(false),
+        }
     }
 
     pub fn get(&self, signal: i32) -> Action {
@@ -69,6 +76,7 @@ impl Actions {
         // The host's handlers of faults stay: tulk needs them. What a fault means is decided at delivery.
         if bit(signal) & FAULTS == 0 {
             let what = match action.handler {
+                SIG_DFL if self.is_debugged() && ends_by_default(signal) => Disposition::Catch,
                 SIG_DFL => Disposition::Default,
                 SIG_IGN => Disposition::Ignore,
                 _ => Disposition::Catch,
@@ -79,6 +87,17 @@ impl Actions {
             self.faults_are_seen.store(true, Ordering::Relaxed);
         }
         Ok(std::mem::replace(&mut all[signal as usize - 1], action))
+    }
+    /// Has everything caught that debuggers must hear of before it takes effect.
+    pub fn let_debuggers_see(&self) {
+        self.debugged.store(true, Ordering::Relaxed);
+        self.faults_are_seen.store(true, Ordering::Relaxed);
+        for number in (1..=SIGNALS).filter(|&n| self.get(n).handler == SIG_DFL) {
+            let _ = self.set(number, self.get(number));
+        }
+    }
+    fn is_debugged(&self) -> bool {
+        self.debugged.load(Ordering::Relaxed)
     }
     /// False as long as nobody will look at the registers of a memory fault.
     pub fn faults_are_seen(&self) -> bool {
@@ -92,7 +111,8 @@ impl Actions {
     /// A copy for a `vfork` child, which shares this memory but not its parent's actions.
     pub fn copy(&self) -> Actions {
         let faults_are_seen = self.faults_are_seen.clone();
-        Actions { all: Mutex::new(*self.all.lock()), faults_are_seen }
+        let debugged = AtomicBool::new(self.is_debugged());
+        Actions { all: Mutex::new(*self.all.lock()), faults_are_seen, debugged }
     }
     /// Handlers become the default action (`CLONE_CLEAR_SIGHAND`).
     pub fn clear_handlers(&self) {
@@ -292,6 +312,9 @@ fn force(
     number: i32,
     info: &[u8; SIGINFO_BYTES],
 ) {
+    let Some(chosen) = debug::signal(thread, state, number) else { return };
+    let renamed = siginfo(chosen, 0, 0);
+    let (number, info) = if chosen == number { (number, info) } else { (chosen, &renamed) };
     let action = thread.actions.get(number);
     let blocked = thread.signals.mask & bit(number) != 0;
     if action.handler <= SIG_IGN || blocked {
@@ -387,9 +410,17 @@ pub fn deliver(
         let now = thread.signals.let_through(thread.signals.mask);
         if now != 0 {
             let number = now.trailing_zeros() as i32 + 1;
-            let Some(info) = thread.signals.mailbox.take(number) else { continue };
+            let Some(mut info) = thread.signals.mailbox.take(number) else { continue };
+            let Some(chosen) = debug::signal(thread, state, number) else { continue };
+            if chosen != number {
+                info = siginfo(chosen, 0, 0);
+            }
+            let number = chosen;
             match thread.actions.get(number).handler {
                 SIG_IGN => {}
+                SIG_DFL if thread.actions.is_debugged() && ends_by_default(number) => {
+                    die(process, state, number)
+                }
                 // The action has changed since the signal came, on the host too.
                 SIG_DFL if bit(number) & FAULTS == 0 => again |= bit(number),
                 SIG_DFL => die(process, state, number),

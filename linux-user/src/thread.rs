@@ -1,6 +1,8 @@
 //! Guest threads: each is a host thread with a vCPU of its own. The loop that serves it, its start and its end.
 
+use crate::abi::GuestAbi;
 use crate::abi::record::{Field, U32};
+use crate::debug::{self, ThreadDebug};
 use crate::host::signal;
 use crate::host::{self, spawn};
 use crate::process::Process;
@@ -14,7 +16,7 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use tulk_base::state::CELL_TEMPS;
-use tulk_base::{FaultCause, GuestVa, Trap};
+use tulk_base::{CpuState, FaultCause, GuestVa, Trap};
 use tulk_exec::{Exit, Vcpu};
 
 /// Stack of a host thread that runs a guest thread.
@@ -30,6 +32,7 @@ pub enum End {
 /// Runs guest code and serves what it asks for, until the thread or the process ends.
 pub fn run(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
     signal::bind(&thread.signals.mailbox);
+    thread.debug = ThreadDebug::register(process, vcpu);
     // Brings the host's mask in line, and takes what came before anyone listened.
     signals::deliver(process, thread, &mut vcpu.state, None);
     let end = serve(process, thread, vcpu);
@@ -42,13 +45,26 @@ fn serve(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
     process.abi.before_guest(process, &mut vcpu.state);
     loop {
         let mut interrupted = None;
-        match vcpu.run() {
+        let exit = match thread.debug {
+            None => vcpu.run(),
+            Some(_) => match debug::run(process, thread, vcpu) {
+                Some(exit) => exit,
+                None => continue,
+            },
+        };
+        let left_at = vcpu.state.pc();
+        match exit {
             Exit::Interrupted => {}
+            Exit::Breakpoint | Exit::Watch(_) | Exit::Stepped => {}
+            Exit::Halt { .. } | Exit::Shutdown => unreachable!("only processors of machines stop"),
             Exit::Trap(Trap::Syscall(kind)) => {
                 process.log_registers(&vcpu.state, "system call");
                 let state = &mut vcpu.state;
                 let outcome = match process.abi.interface(kind, process, state) {
-                    Ok(abi) => syscall::dispatch(process, thread, state, abi),
+                    Ok(abi) => match thread.debug.clone() {
+                        None => syscall::dispatch(process, thread, state, abi),
+                        Some(debug) => debugged_call(process, thread, state, abi, &debug),
+                    },
                     Err(None) => Outcome::Continue,
                     Err(Some(trap)) => {
                         signals::force_trap(process, thread, state, trap);
@@ -78,11 +94,46 @@ fn serve(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
             signals::deliver(process, thread, &mut vcpu.state, interrupted);
         }
         process.abi.before_guest(process, &mut vcpu.state);
+        if thread.debug.is_some() {
+            debug::step_done(thread, &mut vcpu.state, left_at);
+        }
     }
+}
+
+/// A system call of which a debugger may want to hear.
+fn debugged_call(
+    process: &Arc<Process>,
+    thread: &mut Thread,
+    state: &mut CpuState,
+    abi: &'static dyn GuestAbi,
+    debug: &ThreadDebug,
+) -> Outcome {
+    debug.call_entry(state, abi.syscall(state).0);
+    let number = abi.syscall(state).0;
+    debug.enter_call(state);
+    // The kernel may access watched pages.
+    let trapped = process.space.has_traps();
+    if trapped {
+        process.space.open_traps();
+    }
+    let outcome = syscall::dispatch(process, thread, state, abi);
+    if trapped {
+        process.space.close_traps();
+    }
+    // A child has another debugger, or none.
+    if outcome == Outcome::Continue
+        && let Some(debug) = &thread.debug
+    {
+        debug.call_return(state, number);
+    }
+    outcome
 }
 
 /// Ends the process on behalf of the guest.
 pub fn exit_process(process: &Process, code: i32) -> ! {
+    if let Some(debugger) = process.debugger() {
+        debugger.ended(tulk_gdb::Stop::Exited(code as u8));
+    }
     process.at_exit();
     host::exit_group(code)
 }
@@ -113,8 +164,13 @@ fn vfork(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) {
         robust_list: thread.robust_list,
     };
     // All signals are blocked: nothing may interrupt the parent between the child's end and the restoring.
+    // The child does not stop for the debugger, whose breakpoints are in memory that it shares.
+    let debug = thread.debug.take();
+    vcpu.ignores_breakpoints = true;
     let mut pidfd = -1;
     let pid = spawn::vfork(request.flags, &mut pidfd, || child(process, thread, vcpu, &request));
+    thread.debug = debug;
+    vcpu.ignores_breakpoints = false;
     vcpu.state.cells[..CELL_TEMPS as usize].copy_from_slice(&saved.cells);
     thread.actions = saved.actions;
     thread.signals.mask = saved.mask;
@@ -212,6 +268,7 @@ pub fn spawn(cx: &mut Cx<'_>, spawn: Spawn) -> SysResult {
 /// What the kernel does for a thread that ends: its robust locks, and the word that `pthread_join` waits for. The last
 /// guest thread takes the process with it: tulk's own do not keep it alive.
 fn end(process: &Process, thread: &mut Thread, code: i32) {
+    let debug = thread.debug.take();
     leave_robust_list(process, thread);
     let at = thread.clear_child_tid;
     if at != 0 && process.space.copy_out(GuestVa(at), &[0; 4]).is_ok() {
@@ -221,12 +278,16 @@ fn end(process: &Process, thread: &mut Thread, code: i32) {
     if process.threads.fetch_sub(1, Ordering::SeqCst) == 1 {
         exit_process(process, code);
     }
+    if let Some(debug) = debug {
+        debug.leave();
+    }
 }
 
 /// Runs the first thread of a process whose registers `vcpu` holds; ends the process, or this thread of it.
 pub fn run_first(process: &Arc<Process>, mut vcpu: Vcpu) -> ! {
     signal::install_hook();
     let mut thread = Thread::new(process.actions.clone(), signal::inherited_mask());
+    crate::debug_target::start(process);
     signal::take_inherited(&thread.signals.mailbox);
     match run(process, &mut thread, &mut vcpu) {
         End::Group(code) => {

@@ -1,5 +1,6 @@
 //! What tulk keeps for one guest thread beside its registers.
 
+use crate::debug::ThreadDebug;
 use crate::host::signal::Set;
 use crate::signals::{Actions, ThreadSignals};
 use crate::syscall::clone::Vfork;
@@ -22,6 +23,10 @@ pub struct Thread {
     pub robust_list: u64,
     /// A `vfork` that the loop must make.
     pub vfork: Option<Vfork>,
+    /// Where a debugger may have a say.
+    pub debug: Option<ThreadDebug>,
+    /// The debugger itself sends the signal that is being delivered.
+    pub undebugged_signal: bool,
 }
 
 impl Thread {
@@ -37,6 +42,8 @@ impl Thread {
             clear_child_tid: 0,
             robust_list: 0,
             vfork: None,
+            debug: None,
+            undebugged_signal: false,
         }
     }
 }

@@ -234,6 +234,8 @@ fn start_process(cx: &mut Cx<'_>, r: &Request) -> SysResult {
     let wait = if r.flags & CLONE_VFORK != 0 { Some(host::pipe_cloexec()?) } else { None };
     let pid = {
         let _trace = crate::strace::before_fork();
+        let debugger = cx.process.debugger();
+        let _debugger = debugger.as_ref().map(|d| d.lock_for_fork());
         let _process = cx.process.lock_for_fork();
         let _space = cx.process.space.lock_for_fork();
         let _engine = cx.process.engine.before_fork();
@@ -249,6 +251,7 @@ fn start_process(cx: &mut Cx<'_>, r: &Request) -> SysResult {
         cx.process.threads.store(1, Ordering::SeqCst);
         super::mem::forget_not_forked(cx.process);
         crate::strace::forked();
+        crate::debug::forked(cx.process, cx.thread, cx.state);
         if let Some((read, write)) = wait {
             let _ = sys!(SYS_close, read);
             cx.process.hide_fd(write);

@@ -104,6 +104,10 @@ fn exec(cx: &mut Cx<'_>, path: &CStr, argv: u64, envp: u64) -> SysResult {
     }
     let mut rest = argv.into_iter();
     let argv0 = rest.next().unwrap_or_default();
+    if let Some(words) = crate::debug::words_for_exec(process) {
+        command.push(c"--gdb".into());
+        command.push(CString::new(words).map_err(|_| super::EINVAL)?);
+    }
     command.push(c"--argv0".into());
     command.push(argv0);
     command.push(c"--".into());

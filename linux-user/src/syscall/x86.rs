@@ -68,7 +68,12 @@ pub fn sys_get_thread_area(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     Ok(0)
 }
 
+/// Linux gives the result as an `unsigned int`: a 64-bit program does not see its errors as negative.
 pub fn sys_modify_ldt(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    Ok(modify_ldt(cx, a).unwrap_or_else(|e| u64::from((e.0 as u32).wrapping_neg())))
+}
+
+fn modify_ldt(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let room = a[2] as usize;
     match a[0] as i32 {
         // What there is, then zeroes.
