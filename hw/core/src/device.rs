@@ -1,5 +1,6 @@
 //! The [`Device`] trait.
 
+use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// A device's state as data.
@@ -43,4 +44,41 @@ pub trait Device: Send {
     /// # Errors
     /// The snapshot is another device's, or damaged. The device is unchanged then.
     fn load(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError>;
+}
+
+/// A device's state struct as its snapshot.
+///
+/// # Panics
+/// When the state is not plain data.
+pub fn save_state(state: &impl Serialize) -> Snapshot {
+    serde_json::to_value(state).expect("a device's state is plain data")
+}
+
+/// The state struct in a snapshot. The caller still checks what its types do not: lengths, indices.
+///
+/// # Errors
+/// It is another device's, or damaged.
+pub fn load_state<S: DeserializeOwned>(
+    device: &str,
+    snapshot: &Snapshot,
+) -> Result<S, SnapshotError> {
+    S::deserialize(snapshot).map_err(|e| snapshot_error(device, e.to_string()))
+}
+
+/// A refused snapshot.
+pub fn snapshot_error(device: &str, reason: impl Into<String>) -> SnapshotError {
+    SnapshotError { device: device.to_owned(), reason: reason.into() }
+}
+
+/// An access to registers that are a byte wide: each byte by itself, lowest address first.
+pub fn read_bytes(offset: u64, bytes: u8, mut byte: impl FnMut(u64) -> u8) -> u64 {
+    (0..u64::from(bytes.min(8)))
+        .fold(0, |value, n| value | u64::from(byte(offset.wrapping_add(n))) << (8 * n))
+}
+
+/// The write that belongs to [`read_bytes`].
+pub fn write_bytes(offset: u64, bytes: u8, value: u64, mut byte: impl FnMut(u64, u8)) {
+    for n in 0..u64::from(bytes.min(8)) {
+        byte(offset.wrapping_add(n), (value >> (8 * n)) as u8);
+    }
 }

@@ -14,6 +14,18 @@ pub trait IrqSink: Send + Sync {
     }
 }
 
+/// A device with interrupt inputs. Behind its board's lock it is an [`IrqSink`].
+pub trait IrqInputs: Send {
+    /// The level of input `line` is now `level`; true is asserted, whatever its polarity on a board is.
+    fn set_input(&mut self, line: u32, level: bool);
+}
+
+impl<T: IrqInputs> IrqSink for parking_lot::Mutex<T> {
+    fn set(&self, line: u32, level: bool) {
+        self.lock().set_input(line, level);
+    }
+}
+
 /// One wire from a device to an [`IrqSink`].
 #[derive(Clone)]
 pub struct IrqLine {
