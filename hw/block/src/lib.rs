@@ -1,5 +1,32 @@
 //! Disks on the host's side: image formats and what devices see of them, [`Disk`].
-#![deny(unsafe_code)]
+//!
+//! [`open()`] makes a disk of an image file, a block device or a CD. Raw images are plain `pread` and `pwrite`; qcow2 is read
+//! and written by the library `imago`, behind checks of our own ([`qcow2`]), because images come from anywhere.
+//! `docs/disks.md` is the page for users.
+#![forbid(unsafe_code)]
+
+mod copy;
+mod create;
+mod error;
+mod file;
+mod image;
+mod info;
+mod lock;
+mod mapped;
+mod open;
+mod overlay;
+pub mod qcow2;
+mod raw_image;
+
+pub use copy::{CopyOptions, Difference, compare, copy};
+pub use create::{CreateOptions, Preallocation, create, resize};
+pub use error::Error;
+pub use file::printable;
+pub use image::{Extent, Image};
+pub use info::{Info, info};
+pub use open::{
+    Cache, Discard, Format, Locking, OpenOptions, backing_path, open, open_image, probe,
+};
 
 use std::io;
 
@@ -47,6 +74,10 @@ pub trait Disk: Send + Sync {
             at += n;
         }
         Ok(())
+    }
+    /// Lines for a user: the image with its format, then what is worth knowing (`info block`).
+    fn description(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
