@@ -1,5 +1,17 @@
 //! Networks on the host's side: what a network card is connected to, [`Network`].
+//!
+//! [`user`] is a network of its own behind address translation, [`socket`] carries frames to other programs. Both are
+//! made by [`open_network`] from [`NetdevOptions`].
 #![deny(unsafe_code)]
+
+mod error;
+mod options;
+mod port;
+pub mod socket;
+pub mod user;
+
+pub use error::Error;
+pub use options::{DgramOptions, Endpoint, NetdevOptions, StreamOptions};
 
 use std::sync::Arc;
 
@@ -23,4 +35,16 @@ pub trait Network: Send + Sync {
     fn ready(&self);
     /// A line for the monitor's `info network`.
     fn describe(&self) -> String;
+}
+
+/// Makes a network and starts its thread.
+///
+/// # Errors
+/// What the host refuses: an address in use, a missing directory.
+pub fn open_network(options: &NetdevOptions) -> Result<Arc<dyn Network>, Error> {
+    Ok(match options {
+        NetdevOptions::User(options) => Arc::new(user::UserNetwork::open(options)?),
+        NetdevOptions::Stream(options) => Arc::new(socket::open_stream(options)?),
+        NetdevOptions::Dgram(options) => Arc::new(socket::open_dgram(options)?),
+    })
 }
