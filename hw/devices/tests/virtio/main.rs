@@ -1,0 +1,7 @@
+//! Virtio devices as drivers see them.
+
+mod blk;
+mod console;
+mod driver;
+mod net;
+mod transport;
