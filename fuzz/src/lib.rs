@@ -9,6 +9,7 @@ mod aarch64;
 mod elf;
 mod ir;
 pub mod mutate;
+mod x86;
 
 /// One reader of foreign bytes.
 pub struct Target {
@@ -24,6 +25,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "elf", run: elf::run, seeds: elf::seeds, focus: |len| len.min(512) },
     Target { name: "aarch64", run: aarch64::run, seeds: aarch64::seeds, focus: |len| len },
+    Target { name: "x86", run: x86::run, seeds: x86::seeds, focus: |len| len },
     Target { name: "ir", run: ir::run, seeds: ir::seeds, focus: |len| len },
 ];
 

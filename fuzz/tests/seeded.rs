@@ -36,6 +36,11 @@ fn aarch64() {
 }
 
 #[test]
+fn x86() {
+    check("x86", 8_000);
+}
+
+#[test]
 fn ir() {
     check("ir", 4_000);
 }
