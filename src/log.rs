@@ -20,6 +20,10 @@ cpu     registers at each system call and signal
 int     traps and signals
 unimp   what the guest asks for and tulk does not have
 page    the memory map at start
+cpu_reset  what the guest asks of the machine: reset, power off
+port    accesses to I/O ports
+mmio    accesses to device memory
+irq     events that processors take
 strace  system calls
 ";
 
@@ -32,7 +36,7 @@ pub struct Items {
 }
 
 /// Items that are `tracing` targets of the crates.
-const TARGETS: [&str; 4] = ["cpu", "int", "unimp", "page"];
+const TARGETS: [&str; 8] = ["cpu", "int", "unimp", "page", "cpu_reset", "port", "mmio", "irq"];
 /// Items of QEMU's that are accepted and mean nothing here.
 const IGNORED: [&str; 8] =
     ["nochain", "op", "op_opt", "op_ind", "mmu", "pcall", "guest_errors", "fpu"];

@@ -1,6 +1,6 @@
 //! Command lines in the spelling of qemu-user, understood when tulk is started under a name like `qemu-aarch64`:
 //! scripts, container build tools and cargo runners then work unchanged. They are translated into tulk's own options, so there is
-//! one definition of each.
+//! one definition of each. `qemu-img` is `tulk img`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -24,6 +24,7 @@ const OPTIONS: &[(&str, &str, bool, &str)] = &[
     ("-singlestep", "--one-insn-per-tb", false, "QEMU_SINGLESTEP"),
     ("-perfmap", "--perf-map", false, "QEMU_PERFMAP"),
     ("-jitdump", "--jitdump", false, "QEMU_JITDUMP"),
+    ("-g", "--gdb", true, "QEMU_GDB"),
     ("-h", "--help", false, ""),
     ("-help", "--help", false, ""),
     ("--help", "--help", false, ""),
@@ -37,11 +38,32 @@ fn guest_of(program: &OsStr) -> Option<&str> {
     (!guest.starts_with("system-") && guest != "img").then_some(guest)
 }
 
+/// The equivalent `tulk img` command line when tulk was started as `qemu-img`.
+fn image_tool(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let (program, rest) = arguments.split_first()?;
+    if Path::new(program).file_name()? != "qemu-img" {
+        return None;
+    }
+    if rest.first().is_some_and(|option| option == "-V" || option == "--version") {
+        return Some(vec!["tulk".into(), "--version".into()]);
+    }
+    Some(["tulk".into(), "img".into()].into_iter().chain(rest.iter().cloned()).collect())
+}
+
+/// The name of a system emulator of QEMU's, if tulk was started under one.
+pub fn system_of(program: &OsStr) -> Option<&'static str> {
+    let name = Path::new(program).file_name()?.to_str()?;
+    ["qemu-system-x86_64", "qemu-system-i386"].into_iter().find(|known| *known == name)
+}
+
 /// The equivalent `tulk run` command line when tulk was started under a QEMU name; `None` under its own.
 ///
 /// # Errors
 /// A line for the user when an option is unknown or lacks its value.
 pub fn translate(arguments: &[OsString]) -> Result<Option<Vec<OsString>>, String> {
+    if let Some(rest) = image_tool(arguments) {
+        return Ok(Some(rest));
+    }
     let Some(guest) = arguments.first().and_then(|program| guest_of(program)) else {
         return Ok(None);
     };
@@ -98,7 +120,13 @@ mod tests {
     fn own_name_is_left_alone() {
         assert_eq!(translated("/usr/bin/tulk run x"), Ok(None));
         assert_eq!(translated("qemu-system-x86_64 disk"), Ok(None));
-        assert_eq!(translated("qemu-img info"), Ok(None));
+    }
+
+    #[test]
+    fn images_have_their_tool() {
+        let got = translated("/usr/bin/qemu-img info -U a").unwrap().unwrap();
+        assert_eq!(got.join(" "), "tulk img info -U a");
+        assert_eq!(translated("qemu-img --version").unwrap().unwrap().join(" "), "tulk --version");
     }
 
     #[test]

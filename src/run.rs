@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tulk_exec::{Config, LogItems, LogSink, Tier};
+use tulk_gdb::listen::Spec;
 use tulk_linux_user::{AtExit, Options};
 
 use crate::log;
@@ -65,6 +66,10 @@ pub struct RunArgs {
     /// Limit of memory for compiled code, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     code_size: u64,
+    /// Wait for gdb at PORT (on the loopback interface), HOST:PORT or unix:PATH, in which %d becomes the process id; with
+    /// `,suspend=n` run at once and let it attach later. `none` for no debugger.
+    #[arg(short = 'g', long, env = "QEMU_GDB", value_name = "PORT|unix:PATH[,suspend=n]", value_parser = parse_gdb)]
+    gdb: Option<Debugger>,
     /// One guest instruction per translation block.
     #[arg(long)]
     one_insn_per_tb: bool,
@@ -113,6 +118,17 @@ fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| format!("`{text}` is not a size like 8M"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+/// `--gdb none` overrides the environment.
+#[derive(Clone)]
+struct Debugger(Option<Spec>);
+
+fn parse_gdb(text: &str) -> Result<Debugger, String> {
+    match text {
+        "none" | "" => Ok(Debugger(None)),
+        _ => Spec::parse(text).map(|s| Debugger(Some(s))).map_err(|e| e.to_string()),
+    }
 }
 
 /// The tulk options that a program started by `execve` inherits.
@@ -232,6 +248,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     options.log_fd = sink.fd();
     options.seed = args.seed;
     options.reexec = inherited(&args);
+    options.gdb = args.gdb.and_then(|gdb| gdb.0);
     options.engine = engine;
     options.at_exit = args.stats.map(report);
     let error = tulk_linux_user::run(options);
