@@ -1,19 +1,19 @@
-//! Debian's own arm64 programs under tulk against the native programs of the same version.
+//! Debian's own programs of each guest under tulk against the native programs of the same version.
 //!
-//! Each case is a script in `tests/guest/debian`, or a program built from one. The judge is the amd64 sysroot's
-//! program, run natively in a chroot. tulk runs the arm64 one in two places: from outside with `-L SYSROOT`, and
-//! inside a chroot that has nothing but the sysroot and tulk's one file. `TULK_SOAK=yes` repeats everything under
-//! random tier settings.
+//! Each case is a script in `tests/guest/debian`, or a program built from one. The judge is the same program of a
+//! sysroot that the host runs itself, in a chroot: for x86 guests the guest's own, for arm64 the amd64 one. tulk runs
+//! the guest's in two places: from outside with `-L SYSROOT`, and inside a chroot that has nothing but the sysroot and
+//! tulk's one file. `TULK_SOAK=yes` repeats everything under random tier settings.
 
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::sandbox::{ENVIRONMENT, Place, Root, WORK, available};
-use support::{Run, Tier, cache, tulk};
+use support::{Guest, Run, Tier, cache, tulk};
 
-/// A program of Debian's and what it is given to do. In its words `{arch}` is the machine's Debian name, `{jdk}` the
-/// folder of Java.
+/// A program of Debian's and what it is given to do. In its words `{arch}` is the machine's Debian name, `{goarch}` its
+/// name in Go, `{jdk}` the folder of Java where the command runs.
 struct Case {
     name: &'static str,
     command: &'static [&'static str],
@@ -21,7 +21,7 @@ struct Case {
     without: &'static [Tier],
     /// Runs outside a chroot too.
     sysroot: bool,
-    /// Native commands that make what it runs.
+    /// Native commands that make what it runs, for the judge's machine and the guest's.
     build: &'static [&'static [&'static str]],
 }
 
@@ -47,29 +47,20 @@ const CASES: &[Case] = &[
         sysroot: false,
         ..case("java", &["{jdk}/bin/java", "Check"], MIXED_ONLY)
     },
-    Case { build: &[GO_AMD64, GO_ARM64], ..case("go", &["./program.{arch}"], NO_JIT) },
+    Case { build: &[GO_BUILD], ..case("go", &["./program.{arch}"], NO_JIT) },
     case("go_tool", &["/usr/lib/go/bin/go", "env", "GOVERSION", "GOOS"], MIXED_ONLY),
     case("restic", &["/usr/bin/restic", "init", "--help"], MIXED_ONLY),
+    case("ffmpeg", &["/bin/bash", "ffmpeg.sh"], MIXED_ONLY),
 ];
 
-const GO_AMD64: &[&str] = &[
+const GO_BUILD: &[&str] = &[
     "/usr/bin/env",
     "CGO_ENABLED=0",
-    "GOARCH=amd64",
+    "GOARCH={goarch}",
     "go",
     "build",
     "-o",
-    "program.amd64",
-    "program.go",
-];
-const GO_ARM64: &[&str] = &[
-    "/usr/bin/env",
-    "CGO_ENABLED=0",
-    "GOARCH=arm64",
-    "go",
-    "build",
-    "-o",
-    "program.arm64",
+    "program.{arch}",
     "program.go",
 ];
 
@@ -81,9 +72,40 @@ const fn case(
     Case { name, command, without, sysroot: true, build: &[] }
 }
 
-fn words(command: &[&str], arch: &str) -> Vec<String> {
-    let jdk = format!("/usr/lib/jvm/java-17-openjdk-{arch}");
-    command.iter().map(|w| w.replace("{jdk}", &jdk).replace("{arch}", arch)).collect()
+/// Debian's name of the machine, Go's, and GCC's.
+fn names(guest: Guest) -> (&'static str, &'static str, &'static str) {
+    match guest {
+        Guest::Aarch64 => ("arm64", "arm64", "aarch64-linux-gnu"),
+        Guest::X86_64 => ("amd64", "amd64", "x86_64-linux-gnu"),
+        Guest::I386 => ("i386", "386", "i686-linux-gnu"),
+    }
+}
+
+fn sysroot(guest: Guest) -> PathBuf {
+    cache().join(format!("sysroot-{}", names(guest).0))
+}
+
+/// Whose programs the host runs to know what the guest's should do.
+fn judge(guest: Guest) -> Guest {
+    if guest.is_native() { guest } else { Guest::X86_64 }
+}
+
+/// What both need is there.
+fn ready(guest: Guest) -> bool {
+    if !judge(guest).is_native() {
+        support::missing("an x86 host, the judge of these programs,");
+        return false;
+    }
+    available(&[names(guest).0, names(judge(guest)).0])
+}
+
+/// The command as it is for `guest`, run on the machine `on`.
+fn words(command: &[&str], guest: Guest, on: Guest) -> Vec<String> {
+    let (arch, goarch, _) = names(guest);
+    let jdk = format!("/usr/lib/jvm/java-17-openjdk-{}", names(on).0);
+    let fill =
+        |w: &str| w.replace("{jdk}", &jdk).replace("{arch}", arch).replace("{goarch}", goarch);
+    command.iter().map(|w| fill(w)).collect()
 }
 
 /// A fresh folder with the scripts and what `built` holds.
@@ -100,32 +122,40 @@ fn work_folder(built: Option<&Path>) -> tempfile::TempDir {
     dir
 }
 
-fn run_natively(work: &Path, command: &[&str]) -> Run {
-    Root { arch: "amd64", work }.run(&[], &words(command, "amd64"))
+fn run_natively(judge: Guest, work: &Path, command: &[String]) -> Run {
+    Root { arch: names(judge).0, work }.run(&[], command)
 }
 
 /// Makes what the case runs, natively.
-fn build(case: &Case) -> Option<tempfile::TempDir> {
+fn build(case: &Case, guest: Guest) -> Option<tempfile::TempDir> {
     if case.build.is_empty() {
         return None;
     }
-    let work = work_folder(None);
-    for command in case.build {
-        let run = run_natively(work.path(), command);
+    let (work, judge) = (work_folder(None), judge(guest));
+    let both = |command: &&[&str]| [judge, guest].map(|g| words(command, g, judge));
+    let mut commands: Vec<_> = case.build.iter().flat_map(both).collect();
+    commands.dedup();
+    for command in commands {
+        let run = run_natively(judge, work.path(), &command);
         assert_eq!(run.status, 0, "{command:?}: {}", run.errors());
     }
     Some(work)
 }
 
-fn run_under_tulk(case: &Case, place: Place, options: &[&str], work: &Path) -> Run {
-    let command = words(case.command, "arm64");
+fn run_under_tulk(
+    guest: Guest,
+    command: &[String],
+    place: Place,
+    options: &[&str],
+    work: &Path,
+) -> Run {
     match place {
         Place::Chroot => {
             let prefix = [&["/tulk", "run"], options].concat();
-            Root { arch: "arm64", work }.run(&prefix, &command)
+            Root { arch: names(guest).0, work }.run(&prefix, command)
         }
         Place::Sysroot => {
-            let root = cache().join("sysroot-arm64");
+            let root = sysroot(guest);
             let program = match command[0].strip_prefix('/') {
                 Some(path) => root.join(path),
                 None => PathBuf::from(&command[0]),
@@ -139,14 +169,16 @@ fn run_under_tulk(case: &Case, place: Place, options: &[&str], work: &Path) -> R
     }
 }
 
-fn check(name: &str) {
-    if !available() {
+fn check(guest: Guest, name: &str) {
+    if !ready(guest) {
         return;
     }
     let case = CASES.iter().find(|c| c.name == name).unwrap();
-    let built = build(case);
+    let (built, judge) = (build(case, guest), judge(guest));
     let built = built.as_ref().map(tempfile::TempDir::path);
-    let expected = run_natively(work_folder(built).path(), case.command);
+    let expected =
+        run_natively(judge, work_folder(built).path(), &words(case.command, judge, judge));
+    let command = words(case.command, guest, guest);
     let mut settings: Vec<(Place, Vec<String>)> = Vec::new();
     for &tier in Tier::ALL.iter().filter(|t| !case.without.contains(t)) {
         let options: Vec<String> = tier.options().iter().map(|&s| s.into()).collect();
@@ -161,10 +193,10 @@ fn check(name: &str) {
     for (place, options) in settings {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let work = work_folder(built);
-        let got = run_under_tulk(case, place, &options, work.path());
+        let got = run_under_tulk(guest, &command, place, &options, work.path());
         assert!(
             (got.status, got.text()) == (expected.status, expected.text()),
-            "{name}, {place:?}, {options:?}: status {} instead of {}; {}\nerrors:\n{}",
+            "{name} of {guest:?}, {place:?}, {options:?}: status {} instead of {}; {}\nerrors:\n{}",
             got.status,
             expected.status,
             support::first_difference(&got.text(), &expected.text()),
@@ -194,71 +226,84 @@ fn random_settings(case: &Case, round: u32) -> Vec<String> {
     out
 }
 
+/// GCC's compiler proper, on sources of this repository: the same assembly as natively, or as under qemu-aarch64.
+fn check_cc1(guest: Guest) {
+    if !ready(guest) {
+        return;
+    }
+    let qemu = "qemu-aarch64";
+    if !guest.is_native() && Command::new(qemu).arg("-version").output().is_err() {
+        return support::missing(qemu);
+    }
+    if !guest.has_compiler() {
+        return support::missing(guest.compiler());
+    }
+    let compiler = format!("/usr/lib/gcc/{}/12/cc1", names(guest).2);
+    let command =
+        [compiler.as_str(), "-fpreprocessed", "-quiet", "-O2", "-w", "flat.i", "-o", "out.s"];
+    let command = words(&command, guest, guest);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/multiarch");
+    for source in ["memory", "floats", "signals"] {
+        let work = work_folder(None);
+        let cpp = Command::new(guest.compiler())
+            .args(["-E", "-P", "-o"])
+            .args([work.path().join("flat.i"), folder.join(format!("{source}.c"))])
+            .status();
+        assert!(cpp.is_ok_and(|s| s.success()), "{source}.c is not preprocessed");
+        let assembly = |run: Run| {
+            assert_eq!(run.status, 0, "{}", run.errors());
+            std::fs::read_to_string(work.path().join("out.s")).unwrap()
+        };
+        let expected = if guest.is_native() {
+            assembly(run_natively(guest, work.path(), &command))
+        } else {
+            let mut run = Command::new(qemu);
+            run.current_dir(work.path()).arg("-L").arg(sysroot(guest));
+            run.arg(sysroot(guest).join(&compiler[1..])).args(&command[1..]);
+            assembly(support::finish(run))
+        };
+        let got = assembly(run_under_tulk(guest, &command, Place::Sysroot, &[], work.path()));
+        assert!(got == expected, "{source}: {}", support::first_difference(&got, &expected));
+    }
+}
+
 macro_rules! cases {
     ($($name:ident)+) => {
-        $(
-            #[test]
-            fn $name() {
-                check(stringify!($name));
-            }
-        )+
+        cases! { mod aarch64 = Aarch64: $($name)+ }
+        cases! { mod x86_64 = X86_64: $($name)+ }
+        cases! { mod i386 = I386: $($name)+ }
+
         #[test]
         fn every_case_is_run() {
             let run = [$(stringify!($name)),+];
             assert!(CASES.iter().all(|c| run.contains(&c.name)));
         }
     };
+    (mod $module:ident = $guest:ident: $($name:ident)+) => {
+        mod $module {
+            $(
+                #[test]
+                fn $name() {
+                    super::check(super::Guest::$guest, stringify!($name));
+                }
+            )+
+            #[test]
+            fn cc1() {
+                super::check_cc1(super::Guest::$guest);
+            }
+        }
+    };
 }
 
 cases! {
-    busybox shell perl python python_abort sqlite git openssl gcc threads node luajit java go go_tool restic
+    busybox shell perl python python_abort sqlite git openssl gcc threads node luajit java go go_tool restic ffmpeg
 }
 
 /// The judge and the judged stand in the same folder.
 #[test]
 fn work_folder_is_the_current_one() {
-    if available() {
-        assert_eq!(run_natively(work_folder(None).path(), &["/bin/pwd"]).text().trim_end(), WORK);
-    }
-}
-
-/// GCC's compiler proper, on sources of this repository: the same assembly as under qemu-aarch64.
-#[test]
-fn cc1() {
-    if !available() {
-        return;
-    }
-    let qemu = "qemu-aarch64";
-    if Command::new(qemu).arg("-version").output().is_err() {
-        return support::missing(qemu);
-    }
-    let root = cache().join("sysroot-arm64");
-    let compiler = root.join("usr/lib/gcc/aarch64-linux-gnu/12/cc1");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/multiarch");
-    for source in ["memory", "floats", "signals"] {
-        let work = work_folder(None);
-        let flat = work.path().join("flat.i");
-        let cpp = Command::new("aarch64-linux-gnu-gcc")
-            .args(["-E", "-P", "-o"])
-            .args([flat.clone(), folder.join(format!("{source}.c"))])
-            .status();
-        if !cpp.is_ok_and(|s| s.success()) {
-            return support::missing("aarch64-linux-gnu-gcc");
-        }
-        let assembly = |runner: &Path, options: &[&str]| {
-            let out = work.path().join("out.s");
-            let mut run = Command::new("timeout");
-            run.args(["--signal=KILL", "600"]).arg(runner).args(options).arg("-L").arg(&root);
-            run.arg(&compiler).args(["-fpreprocessed", "-quiet", "-O2", "-w"]).arg(&flat);
-            let run = {
-                run.arg("-o").arg(&out);
-                support::finish(run)
-            };
-            assert_eq!(run.status, 0, "{}", run.errors());
-            std::fs::read_to_string(out).unwrap()
-        };
-        let expected = assembly(Path::new(qemu), &[]);
-        let got = assembly(&tulk(), &["run"]);
-        assert!(got == expected, "{source}: {}", support::first_difference(&got, &expected));
+    if ready(Guest::X86_64) {
+        let run = run_natively(Guest::X86_64, work_folder(None).path(), &["/bin/pwd".into()]);
+        assert_eq!(run.text().trim_end(), WORK);
     }
 }

@@ -16,7 +16,15 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tulk-exec", &["tulk-base", "tulk-ir", "tulk-frontend", "tulk-softmmu", "tulk-codegen"]),
     (
         "tulk-linux-user",
-        &["tulk-base", "tulk-frontend", "tulk-arm", "tulk-x86", "tulk-softmmu", "tulk-exec"],
+        &[
+            "tulk-base",
+            "tulk-frontend",
+            "tulk-arm",
+            "tulk-x86",
+            "tulk-softmmu",
+            "tulk-exec",
+            "tulk-gdb",
+        ],
     ),
     ("tulk-hw", &["tulk-base", "tulk-softmmu"]),
     ("tulk-block", &["tulk-base"]),
@@ -35,11 +43,19 @@ const TABLE: &[(&str, &[&str])] = &[
             "tulk-devices",
         ],
     ),
-    ("tulk-gdb", &["tulk-base", "tulk-frontend", "tulk-exec"]),
+    ("tulk-gdb", &["tulk-base", "tulk-ir", "tulk-frontend"]),
     // Whatever reads what came from outside.
     (
         "tulk-fuzz",
-        &["tulk-base", "tulk-ir", "tulk-frontend", "tulk-arm", "tulk-softmmu", "tulk-linux-user"],
+        &[
+            "tulk-base",
+            "tulk-ir",
+            "tulk-frontend",
+            "tulk-arm",
+            "tulk-x86",
+            "tulk-softmmu",
+            "tulk-linux-user",
+        ],
     ),
 ];
 

@@ -41,3 +41,24 @@ fn exceptions() {
 fn kernel() {
     check("kernel");
 }
+
+/// Memory ordering between threads. `LITMUS_MS` is how long each part looks for an outcome that must not be.
+#[test]
+fn litmus() {
+    check("litmus");
+}
+
+#[test]
+fn segments() {
+    check("segments");
+}
+
+#[test]
+fn storm() {
+    check("storm");
+}
+
+#[test]
+fn registers() {
+    check("registers");
+}

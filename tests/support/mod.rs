@@ -135,6 +135,7 @@ pub fn compile_in(folder: &str, guest: Option<Guest>, program: &str) -> PathBuf 
     let temporary = dir.join(format!("{program}.{}.{me:?}", std::process::id()));
     let status = Command::new(compiler)
         .args(["-O2", "-frounding-math", "-static", "-pthread", "-w"])
+        .args((folder == "system").then_some("-mno-red-zone"))
         .args(guest.map_or(&[][..], Guest::flags))
         .arg("-o")
         .args([temporary.as_os_str(), source.as_os_str(), OsStr::new("-lm")])

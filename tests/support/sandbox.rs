@@ -36,11 +36,9 @@ mount --rbind /proc "$ROOT/proc" && mount --rbind /dev "$ROOT/dev" && mount --bi
 mount --bind "$TULK" "$ROOT/tulk" && root=$ROOT && unset ROOT WORK TULK &&
 exec chroot "$root" "$@""#;
 
-/// Both sysroots and the right to enter them; says what is missing.
-pub fn available() -> bool {
-    let there = ["arm64", "amd64"]
-        .iter()
-        .all(|arch| cache().join(format!("sysroot-{arch}/.unpacked")).exists());
+/// These sysroots and the right to enter them; says what is missing.
+pub fn available(archs: &[&str]) -> bool {
+    let there = archs.iter().all(|arch| cache().join(format!("sysroot-{arch}/.unpacked")).exists());
     if !there {
         missing("the set of Debian programs (tests/packages)");
         return false;
