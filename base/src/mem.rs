@@ -2,6 +2,7 @@
 
 use crate::{GuestVa, MemFault};
 use std::fmt;
+use std::ops::Range;
 
 /// Alignment that an access demands; breaking it is a [`crate::FaultCause::Align`] fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,6 +179,11 @@ impl RmwOp {
     ];
 }
 
+/// A 32-bit guest's window of host memory has at least so many bytes in front of and behind it that nothing can be
+/// mapped to. Generated code may add an offset of up to this size without wrapping at 32 bits: where that would have
+/// wrapped the host faults, and the interpreter repeats the access.
+pub const WINDOW_GUARD: u64 = 16 << 20;
+
 /// Guest memory as the interpreter, helpers and instruction fetch see it. Values are in the low bits
 /// of the `u64`/`u128`; byte order and alignment are applied by the implementation.
 pub trait GuestMem {
@@ -203,16 +209,7 @@ pub trait GuestMem {
         op: MemOp,
         count: u64,
     ) -> (u64, Option<MemFault>) {
-        for n in 0..count {
-            let offset = n << op.log2();
-            let moved = self
-                .load(src.wrapping_add(offset), op)
-                .and_then(|v| self.store(dst.wrapping_add(offset), op, v));
-            if let Err(fault) = moved {
-                return (n, Some(fault));
-            }
-        }
-        (count, None)
+        copy_one_by_one(self, dst, src, op, 0..count)
     }
 
     /// Stores `value` to `count` consecutive elements of `op.bytes()` upwards from `dst`; as
@@ -224,11 +221,44 @@ pub trait GuestMem {
         count: u64,
         value: u64,
     ) -> (u64, Option<MemFault>) {
-        for n in 0..count {
-            if let Err(fault) = self.store(dst.wrapping_add(n << op.log2()), op, value) {
-                return (n, Some(fault));
-            }
-        }
-        (count, None)
+        fill_one_by_one(self, dst, op, 0..count, value)
     }
+}
+
+/// [`GuestMem::copy_elements`] by single loads and stores: those elements of the range that are in `these`.
+pub fn copy_one_by_one<M: GuestMem + ?Sized>(
+    mem: &mut M,
+    dst: GuestVa,
+    src: GuestVa,
+    op: MemOp,
+    these: Range<u64>,
+) -> (u64, Option<MemFault>) {
+    let end = these.end;
+    for n in these {
+        let offset = n << op.log2();
+        let moved = mem
+            .load(src.wrapping_add(offset), op)
+            .and_then(|v| mem.store(dst.wrapping_add(offset), op, v));
+        if let Err(fault) = moved {
+            return (n, Some(fault));
+        }
+    }
+    (end, None)
+}
+
+/// [`GuestMem::fill_elements`] by single stores, as [`copy_one_by_one`].
+pub fn fill_one_by_one<M: GuestMem + ?Sized>(
+    mem: &mut M,
+    dst: GuestVa,
+    op: MemOp,
+    these: Range<u64>,
+    value: u64,
+) -> (u64, Option<MemFault>) {
+    let end = these.end;
+    for n in these {
+        if let Err(fault) = mem.store(dst.wrapping_add(n << op.log2()), op, value) {
+            return (n, Some(fault));
+        }
+    }
+    (end, None)
 }

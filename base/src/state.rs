@@ -36,6 +36,8 @@ pub const CELL_TEMPS: u16 = 4096;
 /// meaning is fixed in `backend/codegen`.
 pub const ENGINE_WORDS: usize = 255;
 
+/// Bit of [`CpuState::exit_request`]: the board may have an event.
+pub const EXIT_EVENT: u32 = 4;
 /// Byte offset of [`CpuState::exit_request`].
 pub const OFFSET_EXIT_REQUEST: i32 = 0;
 /// Byte offset of `engine[0]`.
@@ -95,5 +97,11 @@ impl CpuState {
     #[inline]
     pub fn request_exit(&self) {
         self.exit_request.store(1, Ordering::SeqCst);
+    }
+    /// Has it look for events of the board ([`crate::Board::take_event`]) before its next block: for instructions that let in
+    /// what waited.
+    #[inline]
+    pub fn request_events(&self) {
+        self.exit_request.fetch_or(EXIT_EVENT, Ordering::SeqCst);
     }
 }

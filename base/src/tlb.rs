@@ -37,11 +37,11 @@ pub const TLB_PAGE_LOG2: u32 = 12;
 pub const MMU_MODES: usize = 16;
 
 /// Entries of a code TLB, each 4 bytes.
-pub const ITLB_ENTRIES: usize = 1 << 10;
+pub const ITLB_ENTRIES: usize = 1 << 12;
 
 /// The entry of a code TLB that belongs to the page of `va`.
 #[inline]
 pub const fn itlb_index(va: u64) -> usize {
     let page = va >> TLB_PAGE_LOG2;
-    ((page ^ page >> 10 ^ page >> 24) as usize) & (ITLB_ENTRIES - 1)
+    ((page ^ page >> 12 ^ page >> 24) as usize) & (ITLB_ENTRIES - 1)
 }

@@ -78,6 +78,8 @@ pub struct Registers {
     /// GDB's architecture: `i386:x86-64`.
     pub architecture: &'static str,
     pub features: Vec<Feature>,
+    /// Registers from this number on are not in the packet with all registers.
+    pub whole: u16,
 }
 
 impl Registers {
@@ -94,7 +96,7 @@ impl Registers {
             source: Source::Pc,
         });
         let feature = Feature { name: "org.tulk.core", types: "", registers };
-        Registers { architecture: "", features: vec![feature] }
+        Registers { architecture: "", features: vec![feature], whole: u16::MAX }
     }
     /// All registers, by rising number.
     pub fn by_number(&self) -> Vec<&Register> {

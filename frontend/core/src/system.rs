@@ -57,6 +57,12 @@ pub trait SystemIsa: Send + Sync {
     /// Whether maskable interrupts are accepted between the present instruction and the next.
     fn interrupts_enabled(&self, state: &CpuState) -> bool;
 
+    /// The engine has looked for events: whether an interrupt is left that is not accepted now. An instruction that makes the
+    /// processor accept it has the engine look again ([`CpuState::request_events`]), by whatever means; others need not.
+    fn note_waiting(&self, state: &mut CpuState, waits: bool) {
+        let _ = (state, waits);
+    }
+
     /// The state behind a reset. Processors other than the boot processor wait for a startup event.
     fn reset_processor(&self, state: &mut CpuState, cpu: u32);
 }
