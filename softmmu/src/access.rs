@@ -77,6 +77,16 @@ pub fn store_bytes(host: usize, n: u32, bytes: u128) {
     }
 }
 
+/// Moves elements upwards, one after the other: where the ranges overlap, what was stored is read again.
+pub fn move_elements(to: usize, from: usize, op: MemOp, count: u64) {
+    raw::copy_elements(to, from, op.log2(), count as usize);
+}
+
+/// Stores `value` to elements.
+pub fn fill_elements(to: usize, op: MemOp, count: u64, value: u64) {
+    raw::fill_elements(to, op.log2(), count as usize, value);
+}
+
 /// As [`tulk_base::GuestMem::rmw`].
 pub fn rmw(host: usize, op: MemOp, rmw: RmwOp, operand: u64) -> u64 {
     order_bytes(sure(user_mem::rmw_at(host, op, rmw, operand & mask(op))), op)

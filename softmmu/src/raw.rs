@@ -23,9 +23,9 @@ mod host;
 mod host;
 
 pub use host::{
-    cas8, cas16, cas32, cas64, cas128, copy_from, copy_to, fixup, load8, load16, load32, load64,
-    load128, load128_atomic, store8, store16, store32, store64, store128, store128_atomic, xadd8,
-    xadd16, xadd32, xadd64, xchg8, xchg16, xchg32, xchg64,
+    cas8, cas16, cas32, cas64, cas128, copy_elements, copy_from, copy_to, fill_elements, fixup,
+    load8, load16, load32, load64, load128, load128_atomic, store8, store16, store32, store64,
+    store128, store128_atomic, xadd8, xadd16, xadd32, xadd64, xchg8, xchg16, xchg32, xchg64,
 };
 
 /// A host access faulted; why is for the interval map to say.

@@ -20,6 +20,7 @@ use crate::phys::{CODE, PhysKind, PhysMem, PhysPage, WRITABLE};
 use crate::raw::{self, CodeView, View};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -67,6 +68,25 @@ struct Large {
     mapping: Mapping,
 }
 
+/// For page numbers, which a guest gains nothing by choosing badly: a table has few.
+#[derive(Default)]
+struct PageHasher(u64);
+
+impl Hasher for PageHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
 /// The tables of one MMU index in one space.
 struct Table {
     entries: Box<[TlbEntry]>,
@@ -76,7 +96,7 @@ struct Table {
     fills: u32,
     quiet: u32,
     /// Large pages, by size (log2) and first address.
-    large: HashMap<(u8, u64), Large>,
+    large: HashMap<(u8, u64), Large, BuildHasherDefault<PageHasher>>,
     /// Bit n: `large` has, or had, pages of 2^n bytes.
     large_sizes: u64,
     code: Box<[AtomicU32]>,
@@ -98,6 +118,8 @@ struct Inner {
     clock: u64,
     /// Counts whatever takes something away.
     drops: u64,
+    /// Virtual pages of which no access is fast.
+    watched: Vec<u64>,
 }
 
 /// See the module.
@@ -137,7 +159,7 @@ impl Table {
             log: Vec::new(),
             fills: 0,
             quiet: 0,
-            large: HashMap::new(),
+            large: HashMap::default(),
             large_sizes: 0,
             code: raw::zeroed_slice(ITLB_ENTRIES),
             code_global: [0; ITLB_ENTRIES / 64],
@@ -281,7 +303,14 @@ impl Table {
         }
     }
 
-    fn fill(&mut self, va: u64, mapping: &Mapping, page: Option<PhysPage>, phys: &PhysMem) -> bool {
+    fn fill(
+        &mut self,
+        va: u64,
+        mapping: &Mapping,
+        page: Option<PhysPage>,
+        phys: &PhysMem,
+        watched: bool,
+    ) -> bool {
         let mut moved = false;
         self.fills += 1;
         let len = self.entries.len();
@@ -310,6 +339,7 @@ impl Table {
                 (0, write, (phys.frame_host(frame) as u64).wrapping_sub(vpage))
             }
         };
+        let (read, write) = if watched { (SLOW, SLOW) } else { (read, write) };
         entry
             .page
             .store(pa & !PAGE_MASK | global | (mapping.size_log2 as u64) << SIZE_SHIFT, RELAXED);
@@ -407,7 +437,7 @@ impl Tlb {
     pub fn new(phys: Arc<PhysMem>, modes: u8) -> Arc<Tlb> {
         let modes = modes.clamp(1, MMU_MODES as u8);
         let spaces = vec![Space::new(0, modes)];
-        let inner = Inner { spaces, current: 0, clock: 0, drops: 0 };
+        let inner = Inner { spaces, current: 0, clock: 0, drops: 0, watched: Vec::new() };
         Arc::new(Tlb { inner: Mutex::new(inner), phys, modes })
     }
 
@@ -415,6 +445,15 @@ impl Tlb {
     pub fn clear(&self) {
         let mut inner = self.inner.lock();
         inner.drops += 1;
+        inner.each(Table::clear);
+    }
+
+    /// Makes all data accesses to these virtual pages (addresses without the low 12 bits) slow, in every space, and no
+    /// others any more. For any thread.
+    pub fn watch(&self, pages: &[u64]) {
+        let mut inner = self.inner.lock();
+        inner.drops += 1;
+        inner.watched = pages.to_vec();
         inner.each(Table::clear);
     }
 
@@ -507,9 +546,10 @@ impl TlbOwner {
         }
         let pa = physical(mapping, va);
         let page = self.shared.phys.page(pa);
+        let watched = inner.watched.contains(&(va & !PAGE_MASK));
         let table = inner.table(mmu);
         table.remember(va, mapping);
-        let moved = table.fill(va, mapping, page, &self.shared.phys);
+        let moved = table.fill(va, mapping, page, &self.shared.phys, watched);
         drop(inner);
         if moved {
             self.look();
@@ -559,9 +599,12 @@ impl TlbOwner {
     pub fn refresh(&mut self, va: u64, mmu: u8) {
         let phys = &self.shared.phys;
         let mut inner = self.shared.inner.lock();
+        let vpage = va & !PAGE_MASK;
+        if inner.watched.contains(&vpage) {
+            return;
+        }
         let table = inner.table(mmu);
         let entry = &table.entries[table.number(va)];
-        let vpage = va & !PAGE_MASK;
         if entry.write.load(RELAXED) != vpage | SLOW {
             return;
         }

@@ -63,8 +63,8 @@ const GUARD_GAP: u64 = 256 * PAGE;
 pub const MAP_LOW: i32 = 0x40;
 const LOW_AREA: Range<u64> = 0x4000_0000..0x8000_0000;
 
-/// Bytes of guard in front of and behind a 32-bit window: more than any one access can straddle.
-const GUARD: u64 = 64 << 10;
+/// Bytes of guard in front of and behind a 32-bit window: offsets that do not wrap, and more than any one access can straddle.
+const GUARD: u64 = tulk_base::mem::WINDOW_GUARD + (64 << 10);
 const RESERVE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
 /// Placement attempts when tulk's own mappings are in the way.
 const ATTEMPTS: usize = 512;
@@ -80,8 +80,8 @@ pub enum CodeChange {
     Written,
 }
 
-/// Told when translations of a range can no longer be used. Called without any lock of the space held,
-/// after the change.
+/// Told when translations of a range can no longer be used. Called without the lock of the map, after the
+/// change; a `fork` waits until it returned ([`UserSpace::lock_for_fork`]).
 pub trait CodeListener: Send + Sync {
     fn code_changed(&self, start: GuestVa, len: u64, change: CodeChange);
 }
@@ -165,6 +165,9 @@ pub struct UserSpace {
     /// The guest ignores the top byte of data addresses.
     tags: bool,
     maps: RwLock<Maps>,
+    /// Held for reading from before a change of translated code until somebody was told. A `fork` in between
+    /// would leave the child with translations of what is gone.
+    telling: RwLock<()>,
     /// Some page was watched at some time; as long as none was, writes need no look at the map.
     watching: AtomicBool,
     /// Some page is trapped for a debugger.
@@ -212,6 +215,7 @@ impl UserSpace {
             window,
             tags: false,
             maps: RwLock::new(maps),
+            telling: RwLock::new(()),
             watching: AtomicBool::new(false),
             trapping: AtomicBool::new(false),
             listener: OnceLock::new(),
@@ -271,7 +275,8 @@ impl UserSpace {
 
     /// Holds every lock of the space, for `fork`: the child then inherits a consistent map.
     pub fn lock_for_fork(&self) -> ForkGuard<'_> {
-        ForkGuard { _maps: self.maps.write() }
+        let telling = self.telling.write();
+        ForkGuard { _maps: self.maps.write(), _telling: telling }
     }
 
     // ---- questions -------------------------------------------------------------------------------
@@ -372,6 +377,7 @@ impl UserSpace {
         });
         if let (Err(_), Some(range)) = (&result, lost) {
             // The reservation replaced what a fixed request named; give the host its range back.
+            let _telling = self.telling.read();
             let mut maps = self.maps.write();
             let _ = self.vacate(range.clone());
             maps.regions.remove(range.clone());
@@ -397,6 +403,7 @@ impl UserSpace {
         let fixed = req.flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
         let own = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_GROWSDOWN | MAP_LOW;
         let flags = req.flags & !own;
+        let _telling = self.telling.read();
         let mut dirty = Vec::new();
         let mut maps = self.maps.write();
         let start = if fixed {
@@ -553,6 +560,7 @@ impl UserSpace {
             return Err(EINVAL);
         }
         let range = self.range(va, len).ok_or(EINVAL)?;
+        let _telling = self.telling.read();
         let mut maps = self.maps.write();
         let dirty = self.release(&mut maps, range)?;
         drop(maps);
@@ -588,6 +596,7 @@ impl UserSpace {
             return Err(EINVAL);
         }
         let range = self.range(va, len).ok_or(ENOMEM)?;
+        let _telling = self.telling.read();
         let mut dirty = Vec::new();
         let mut maps = self.maps.write();
         let mut at = range.start;
@@ -665,6 +674,7 @@ impl UserSpace {
             return Err(EINVAL);
         }
         let from = self.range(old, old_len).ok_or(EFAULT)?;
+        let _telling = self.telling.read();
         let mut maps = self.maps.write();
         let region = match maps.regions.clipped(old.0..from.end.max(old.0 + 1)).as_slice() {
             [only] if only.end >= from.end => only.region.clone(),
@@ -813,6 +823,7 @@ impl Drop for UserSpace {
 /// See [`UserSpace::lock_for_fork`].
 pub struct ForkGuard<'a> {
     _maps: RwLockWriteGuard<'a, Maps>,
+    _telling: RwLockWriteGuard<'a, ()>,
 }
 
 /// Host protection for guest protection: code is read, never executed, by the host.

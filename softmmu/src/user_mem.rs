@@ -2,9 +2,13 @@
 
 use crate::raw::{self, Fault};
 use crate::user::UserSpace;
+use tulk_base::mem::{copy_one_by_one, fill_one_by_one};
 use tulk_base::{
     AccessKind, FaultCause, GuestMem, GuestVa, MemAlign, MemFault, MemOp, MemOrder, RmwOp,
 };
+
+/// From so many bytes on the host's repeated string instructions are quicker than single accesses.
+const BULK: u64 = 64;
 
 /// [`GuestMem`] over a user address space. One fault-safe host access per operation; the interval map is
 /// only asked after a fault.
@@ -43,6 +47,13 @@ impl<'a> UserMem<'a> {
             return Ok(value);
         }
         Err(self.space.fault_cause(va, len as u64, kind))
+    }
+
+    /// Whether the elements are many and lie in one piece on the host.
+    fn is_bulk(self, va: GuestVa, op: MemOp, count: u64) -> bool {
+        let end = count.checked_mul(op.bytes() as u64).and_then(|len| va.0.checked_add(len));
+        let limit = if self.space.is_window() { 1 << 32 } else { u64::MAX };
+        count.saturating_mul(op.bytes() as u64) >= BULK && end.is_some_and(|end| end <= limit)
     }
 
     #[inline(always)]
@@ -234,5 +245,36 @@ impl GuestMem for UserMem<'_> {
             cas(host, op.log2(), ordered(expected), ordered(new))
         })?;
         Ok(order_bytes(old, op) as u128)
+    }
+
+    fn copy_elements(
+        &mut self,
+        dst: GuestVa,
+        src: GuestVa,
+        op: MemOp,
+        count: u64,
+    ) -> (u64, Option<MemFault>) {
+        let mut done = 0;
+        if self.is_bulk(dst, op, count) && self.is_bulk(src, op, count) {
+            let (to, from) = (self.space.host_ptr(dst), self.space.host_ptr(src));
+            done = raw::copy_elements(to, from, op.log2(), count as usize) as u64;
+        }
+        // What faulted is tried again, and explained.
+        copy_one_by_one(self, dst, src, op, done..count)
+    }
+
+    fn fill_elements(
+        &mut self,
+        dst: GuestVa,
+        op: MemOp,
+        count: u64,
+        value: u64,
+    ) -> (u64, Option<MemFault>) {
+        let mut done = 0;
+        if self.is_bulk(dst, op, count) {
+            let (to, bytes) = (self.space.host_ptr(dst), order_bytes(value, op));
+            done = raw::fill_elements(to, op.log2(), count as usize, bytes) as u64;
+        }
+        fill_one_by_one(self, dst, op, done..count, value)
     }
 }

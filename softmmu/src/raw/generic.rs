@@ -117,3 +117,26 @@ pub fn store128_atomic(host: usize, value: u128) -> Result<(), Fault> {
     let _guard = WIDE.lock();
     store128(host, value)
 }
+
+/// Copies `count` elements of `1 << log2` bytes (at most 8) one after another, upwards; returns how many were copied
+/// before a fault. The ranges may overlap.
+pub fn copy_elements(to: usize, from: usize, log2: u8, count: usize) -> usize {
+    let copied = |at: usize| match log2 {
+        0 => load8(from + at).and_then(|v| store8(to + at, v)),
+        1 => load16(from + at).and_then(|v| store16(to + at, v)),
+        2 => load32(from + at).and_then(|v| store32(to + at, v)),
+        _ => load64(from + at).and_then(|v| store64(to + at, v)),
+    };
+    (0..count).take_while(|n| copied(n << log2).is_ok()).count()
+}
+
+/// Stores `count` elements of `1 << log2` bytes (at most 8), upwards; returns how many were stored before a fault.
+pub fn fill_elements(to: usize, log2: u8, count: usize, value: u64) -> usize {
+    let stored = |at: usize| match log2 {
+        0 => store8(at, value as u8),
+        1 => store16(at, value as u16),
+        2 => store32(at, value as u32),
+        _ => store64(at, value),
+    };
+    (0..count).take_while(|n| stored(to + (n << log2)).is_ok()).count()
+}

@@ -341,3 +341,44 @@ pub fn copy_from(out: &mut [u8], host: usize) -> usize {
 pub fn copy_to(host: usize, data: &[u8]) -> usize {
     move_bytes(host, data.as_ptr() as usize, data.len())
 }
+
+/// A repeated string instruction, whose counter says at a fault how many elements were done.
+macro_rules! repeat {
+    ($insn:literal, $count:expr, $to:expr, $($input:tt)*) => {{
+        let left: usize;
+        // SAFETY: as for `move_bytes`; both sides are guest memory.
+        unsafe {
+            asm!(
+                concat!("2: rep ", $insn),
+                "3:",
+                row!(),
+                inout("rcx") $count => left,
+                inout("rdi") $to => _,
+                $($input)*,
+                options(nostack, preserves_flags),
+            );
+        }
+        $count - left
+    }};
+}
+
+/// Copies `count` elements of `1 << log2` bytes (at most 8) one after another, upwards; returns how many were copied
+/// before a fault. The ranges may overlap.
+pub fn copy_elements(to: usize, from: usize, log2: u8, count: usize) -> usize {
+    match log2 {
+        0 => repeat!("movsb", count, to, inout("rsi") from => _),
+        1 => repeat!("movsw", count, to, inout("rsi") from => _),
+        2 => repeat!("movsd", count, to, inout("rsi") from => _),
+        _ => repeat!("movsq", count, to, inout("rsi") from => _),
+    }
+}
+
+/// Stores `count` elements of `1 << log2` bytes (at most 8), upwards; returns how many were stored before a fault.
+pub fn fill_elements(to: usize, log2: u8, count: usize, value: u64) -> usize {
+    match log2 {
+        0 => repeat!("stosb", count, to, in("rax") value),
+        1 => repeat!("stosw", count, to, in("rax") value),
+        2 => repeat!("stosd", count, to, in("rax") value),
+        _ => repeat!("stosq", count, to, in("rax") value),
+    }
+}

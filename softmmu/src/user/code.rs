@@ -59,9 +59,9 @@ impl UserSpace {
         maps.code.get(&(va.0 / PAGE)).map_or(maps.generation, |p| p.generation)
     }
 
-    /// A host write fault at `host_addr`: if the page is watched it becomes writable. Safe in the handler of
-    /// a synchronous fault of an access to guest memory.
-    pub fn on_write_fault(&self, host_addr: usize) -> WriteFault {
+    /// A host write fault at `host_addr`: if the page is watched it becomes writable, and `tell` notes that its
+    /// translations are stale. Safe in the handler of a synchronous fault of an access to guest memory, as far as `tell` is.
+    pub fn on_write_fault(&self, host_addr: usize, tell: impl FnOnce(GuestVa)) -> WriteFault {
         let Some(va) = self.guest_va(host_addr) else { return WriteFault::NotOurs };
         let page = va.align_down(PAGE);
         {
@@ -70,6 +70,7 @@ impl UserSpace {
                 return WriteFault::NotOurs;
             }
         }
+        let _telling = self.telling.read();
         let mut maps = self.maps.write();
         let Some((.., region)) = maps.regions.find(page.0) else { return WriteFault::NotOurs };
         let prot = region.prot;
@@ -84,7 +85,10 @@ impl UserSpace {
         // Another thread may have been first; the access can be repeated then too.
         maps.unwatch(page.0);
         match raw::protect(self.host(page.0), PAGE, host) {
-            Ok(()) => WriteFault::CodePage { va: page },
+            Ok(()) => {
+                tell(page);
+                WriteFault::CodePage { va: page }
+            }
             Err(_) => WriteFault::NotOurs,
         }
     }
@@ -101,6 +105,7 @@ impl UserSpace {
             return;
         }
         let mut dirty = Vec::new();
+        let _telling = self.telling.read();
         let mut maps = self.maps.write();
         for page in maps.watched(range) {
             let prot = maps.regions.find(page).map_or(0, |(.., r)| r.prot);

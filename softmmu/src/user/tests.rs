@@ -112,7 +112,7 @@ fn random_maps_agree_with_what_the_host_does() {
                     Some(_) if cause.is_some() => {
                         assert_eq!(cause, Some(FaultCause::Bus));
                         let host = space.host_ptr(va);
-                        assert_eq!(space.on_write_fault(host), WriteFault::CodePage { va });
+                        assert_eq!(space.on_write_fault(host, |_| ()), WriteFault::CodePage { va });
                         mem.store(va, MemOp::U8, 1).unwrap();
                     }
                     Some(_) => {}
@@ -227,12 +227,14 @@ fn watched_code_is_reported() {
         let mut mem = UserMem::new(&space);
         assert!(mem.store(a, MemOp::U8, 1).is_err());
         let host = space.host_ptr(a);
-        assert_eq!(space.on_write_fault(host + 8), WriteFault::CodePage { va: a });
+        let told = std::cell::Cell::new(None);
+        let fault = space.on_write_fault(host + 8, |page| told.set(Some(page)));
+        assert_eq!((fault, told.get()), (WriteFault::CodePage { va: a }, Some(a)));
         assert_ne!(space.code_generation(a), before);
         mem.store(a, MemOp::U8, 1).unwrap();
         assert!(take().is_empty());
         assert_eq!(
-            space.on_write_fault(space.host_ptr(a.wrapping_add(3 * PAGE))),
+            space.on_write_fault(space.host_ptr(a.wrapping_add(3 * PAGE)), |_| unreachable!()),
             WriteFault::NotOurs
         );
 
@@ -323,6 +325,51 @@ fn byte_order_sign_alignment_and_atomics() {
 
 fn mask(op: MemOp) -> u64 {
     u64::MAX >> (64 - 8 * op.bytes())
+}
+
+/// As many elements as there is room for, then the fault; overlapping copies spread what they copied.
+#[test]
+fn elements_in_bulk() {
+    for space in spaces() {
+        let a = anon(&space, 3, RW);
+        space.protect(a.wrapping_add(2 * PAGE), PAGE, READ).unwrap();
+        let mut mem = UserMem::new(&space);
+        for op in [MemOp::U8, MemOp::U16, MemOp::U32, MemOp::U64] {
+            let size = op.bytes() as u64;
+            let value = 0x8877_6655_4433_2211;
+            // The last element extends over the end when it is wider than a byte.
+            let start = a.wrapping_add(PAGE + 1);
+            let room = (PAGE - 1) / size;
+            let (done, fault) = mem.fill_elements(start, op, 2 * room, value);
+            assert_eq!(done, room, "{op}");
+            let fault = fault.expect("a fault");
+            assert_eq!((fault.kind, fault.cause), (AccessKind::Write, FaultCause::Protection));
+            assert_eq!(fault.va, a.wrapping_add(2 * PAGE));
+            for n in [0, 1, room / 2, room - 1] {
+                let at = start.wrapping_add(n * size);
+                assert_eq!(mem.load(at, op), Ok(value & mask(op)), "{op} {n}");
+            }
+            for n in 0..600 {
+                mem.store(a.wrapping_add(n), MemOp::U8, n % 251).unwrap();
+            }
+            let count = 400 / size;
+            // One element further: the first one everywhere.
+            let to = a.wrapping_add(size);
+            assert_eq!(mem.copy_elements(to, a, op, count), (count, None));
+            let first = mem.load(a, op);
+            for n in 0..=count {
+                assert_eq!(mem.load(a.wrapping_add(n * size), op), first, "{op} {n}");
+            }
+            let from = a.wrapping_add(410);
+            let (done, fault) = mem.copy_elements(start, from, op, 2 * room);
+            assert_eq!((done, fault.map(|f| f.va)), (room, Some(a.wrapping_add(2 * PAGE))));
+        }
+        if space.is_window() {
+            let op = MemOp::U8;
+            let (done, fault) = mem.fill_elements(GuestVa(0xffff_fff0), op, 64, 0);
+            assert_eq!((done, fault.is_some()), (0, true));
+        }
+    }
 }
 
 #[test]
