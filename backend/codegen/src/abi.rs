@@ -69,6 +69,8 @@ pub mod word {
     pub const THUNK_MEM: usize = 10;
     /// Guest address for the memory thunk.
     pub const VA: usize = 11;
+    /// Nobody writes it.
+    pub const ZERO: usize = 15;
     /// First word of the return ring: [`super::RING_ENTRIES`] of [`super::JumpEntry`]. Zeroed entries are
     /// empty: code address 0 never matches.
     pub const RING: usize = 16;

@@ -18,7 +18,7 @@
 //! reading it, such as the translation key, is in implied slots ([`tulk_ir::RegLayout::imply`]), which always count.
 //!
 //! The fault map names the checkpoint of each instruction. Where it depends on the way taken, the checkpoints of the
-//! region write it to the pc cell ([`crate::FaultMap::CHECKPOINT`]).
+//! region that may be meant write it to the pc cell ([`crate::FaultMap::CHECKPOINT`]).
 
 use crate::RegionInput;
 use crate::flow::{Bits, Flow};
@@ -49,20 +49,31 @@ impl Reaching {
 /// See the module. Without `precise` there are none, and every instruction that faults is its own.
 #[derive(Default)]
 pub struct Checkpoints {
-    /// By node: the checkpoints in its block, by the index of their `insn`, and the slots stored there.
-    at: Vec<Vec<(usize, Bits)>>,
+    /// By node: the checkpoints in its block.
+    at: Vec<Vec<Point>>,
     /// Unit indices of the instructions that are their own checkpoints, by unit.
     own: Vec<Vec<usize>>,
     /// By node: what reaches its start.
     start: Vec<Reaching>,
-    /// Checkpoints write the pc cell.
-    pub dynamic: bool,
+    /// The entry writes the pc cell.
+    pub entry_tells: bool,
+}
+
+/// One checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Point {
+    /// The index of its `insn` in the block.
+    at: usize,
+    /// What it stores, where that is dirty.
+    pub stored: Bits,
+    /// It writes the pc cell: some instruction whose fault goes back to it may come from another one as well.
+    pub tells: bool,
 }
 
 impl Checkpoints {
-    /// What the `insn` at this index stores, if it is a checkpoint.
-    pub fn stored(&self, node: usize, at: usize) -> Option<&Bits> {
-        self.at.get(node)?.iter().find(|c| c.0 == at).map(|c| &c.1)
+    /// The checkpoint at the `insn` of this index, if it is one.
+    pub fn point(&self, node: usize, at: usize) -> Option<&Point> {
+        self.at.get(node)?.iter().find(|c| c.at == at)
     }
 
     pub fn reaching(&self, node: usize) -> Reaching {
@@ -74,11 +85,12 @@ impl Checkpoints {
             at: vec![Vec::new(); flow.nodes.len()],
             own: input.units.iter().map(|u| own_checkpoints(u, input)).collect(),
             start: vec![Reaching::None; flow.nodes.len()],
-            dynamic: false,
+            entry_tells: false,
         };
         points.choose(flow, input);
         points.observe(flow, input);
         points.reach(flow, input);
+        points.tell(flow, input);
         points
     }
 
@@ -97,7 +109,7 @@ impl Checkpoints {
                 for (at, inst) in input.units[node.unit].block(node.block).iter().enumerate() {
                     let index = range.start + at;
                     if inst.op == Op::Insn && (now || self.own[node.unit].contains(&index)) {
-                        self.at[n].push((at, Bits::default()));
+                        self.at[n].push(Point { at, ..Point::default() });
                         now = false;
                     }
                     now |= !inst.repeatable(input.helpers);
@@ -130,7 +142,7 @@ impl Checkpoints {
                         Op::Get => observed.insert(flow.var(node.unit, inst.slot())),
                         Op::Set => observed.remove(flow.var(node.unit, inst.slot())),
                         Op::Insn => {
-                            let Some(point) = self.at[n].iter_mut().find(|c| c.0 == at) else {
+                            let Some(point) = self.at[n].iter_mut().find(|c| c.at == at) else {
                                 continue;
                             };
                             let mut locals = observed.clone();
@@ -141,7 +153,7 @@ impl Checkpoints {
                             }
                             observed.intersect(flow.all_slots());
                             observed.union(flow.implied());
-                            point.1 = std::mem::replace(&mut observed, locals);
+                            point.stored = std::mem::replace(&mut observed, locals);
                         }
                         _ if faults(inst) => {
                             observed.union(flow.all_slots());
@@ -154,7 +166,7 @@ impl Checkpoints {
         }
     }
 
-    /// Finds which checkpoint reaches each node and whether they must be told apart when running.
+    /// Finds which checkpoint reaches each node.
     fn reach(&mut self, flow: &Flow, input: &RegionInput<'_>) {
         self.start[0] = Reaching::One(input.units[0].pc);
         let mut changed = true;
@@ -163,11 +175,9 @@ impl Checkpoints {
             for &n in &flow.order {
                 let node = &flow.nodes[n];
                 let mut now = self.start[n];
-                for (at, inst) in input.units[node.unit].block(node.block).iter().enumerate() {
-                    if self.stored(n, at).is_some() {
-                        now = Reaching::One(inst.imm as u64);
-                    }
-                    self.dynamic |= now == Reaching::Many && faults(inst);
+                let insts = input.units[node.unit].block(node.block);
+                if let Some(last) = self.at[n].last() {
+                    now = Reaching::One(insts[last.at].imm as u64);
                 }
                 for edge in &node.succs {
                     let joined = self.start[edge.to].join(now);
@@ -175,6 +185,29 @@ impl Checkpoints {
                 }
             }
         }
+    }
+
+    /// Finds the checkpoints that must be told apart when running.
+    fn tell(&mut self, flow: &Flow, input: &RegionInput<'_>) {
+        // Whether from a node's start on, before a checkpoint, something may fault that many reach.
+        let mut asked = vec![false; flow.nodes.len()];
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &n in flow.order.iter().rev() {
+                let node = &flow.nodes[n];
+                let insts = input.units[node.unit].block(node.block);
+                let mut now = node.succs.iter().any(|edge| asked[edge.to]);
+                if let Some(last) = self.at[n].last_mut() {
+                    last.tells = now;
+                    now = false;
+                }
+                let first = self.at[n].first().map_or(insts.len(), |c| c.at);
+                now |= self.start[n] == Reaching::Many && insts[..first].iter().any(faults);
+                changed |= now != std::mem::replace(&mut asked[n], now);
+            }
+        }
+        self.entry_tells = asked[0];
     }
 }
 

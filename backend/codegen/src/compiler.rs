@@ -1,16 +1,17 @@
 //! Driving Cranelift: settings, compilation, placing of edge records, the fault map.
 
 use crate::fault_map::{FaultMap, FaultMapBuilder};
+use crate::float_order;
 use crate::lower::{EDGES_SYMBOL, Host, Lowered, TRAP_CODES, lower};
 use crate::region::Listing;
 use crate::{CompileError, Region, RegionInput};
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::{ExternalName, SourceLoc};
+use cranelift_codegen::ir::{ExternalName, Function, SourceLoc};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{
-    CodegenError, CompiledCode, Context, FinalizedMachReloc, FinalizedRelocTarget,
+    CodegenError, CodegenResult, CompiledCode, Context, FinalizedMachReloc, FinalizedRelocTarget,
 };
 use cranelift_frontend::FunctionBuilderContext;
 
@@ -37,6 +38,7 @@ pub struct Compiler {
     isa: OwnedTargetIsa,
     host: Host,
     context: Context,
+    registers: regalloc2::Ctx,
     builder: FunctionBuilderContext,
 }
 
@@ -64,7 +66,8 @@ impl Compiler {
         let mut context = Context::new();
         context.set_disasm(options.listing);
         let host = Host::of(&*isa);
-        Ok(Compiler { options, isa, host, context, builder: FunctionBuilderContext::new() })
+        let (registers, builder) = (regalloc2::Ctx::default(), FunctionBuilderContext::new());
+        Ok(Compiler { options, isa, host, context, registers, builder })
     }
 
     pub fn compile(&mut self, input: &RegionInput<'_>) -> Result<Region, CompileError> {
@@ -76,17 +79,17 @@ impl Compiler {
         self.context.set_disasm(self.options.listing);
         let func = &mut self.context.func;
         let lowered = lower(input, &*self.isa, self.host, func, &mut self.builder)?;
+        if self.options.optimize {
+            float_order::keep_in_loops(&mut self.context, &*self.isa);
+        }
         let clif = self.options.listing.then(|| self.context.func.display().to_string());
         let names = self.context.func.params.user_named_funcs().clone();
-        let compiled =
-            self.context.compile(&*self.isa, &mut ControlPlane::default()).map_err(|e| match e
-                .inner
-            {
-                CodegenError::CodeTooLarge | CodegenError::ImplLimitExceeded => {
-                    CompileError::TooLarge(e.inner.to_string())
-                }
-                inner => CompileError::Cranelift(format!("{inner:?}")),
-            })?;
+        let compiled = &self.compile_lowered().map_err(|e| match e {
+            CodegenError::CodeTooLarge | CodegenError::ImplLimitExceeded => {
+                CompileError::TooLarge(e.to_string())
+            }
+            e => CompileError::Cranelift(format!("{e:?}")),
+        })?;
 
         let mut bytes = compiled.code_buffer().to_vec();
         let code_len = bytes.len() as u32;
@@ -118,6 +121,40 @@ impl Compiler {
             guest_insns: input.units.iter().map(|u| u.guest_insns).sum(),
             listing,
         })
+    }
+}
+
+impl Compiler {
+    /// What `Context::compile` does, with [`locate`] in the middle.
+    fn compile_lowered(&mut self) -> CodegenResult<CompiledCode> {
+        let (context, mut plane) = (&mut self.context, ControlPlane::default());
+        context.verify_if(&*self.isa)?;
+        context.optimize(&*self.isa, &mut plane)?;
+        locate(&mut context.func);
+        let (func, listing) = (&context.func, self.options.listing);
+        let registers = &mut self.registers;
+        let stencil =
+            self.isa.compile_function(func, &context.domtree, registers, listing, &mut plane)?;
+        Ok(stencil.apply_params(&func.params))
+    }
+}
+
+/// Instructions that Cranelift's rewriting made have no source location. A load that is merged into one would have none
+/// either: each gets that of the last load or store before it, at most a few guest instructions behind the load's.
+fn locate(func: &mut Function) {
+    let mut next = func.layout.entry_block();
+    while let Some(block) = next {
+        next = func.layout.next_block(block);
+        let (mut inst, mut last) = (func.layout.first_inst(block), None);
+        while let Some(at) = inst {
+            inst = func.layout.next_inst(at);
+            let opcode = func.dfg.insts[at].opcode();
+            match (func.srcloc(at), last) {
+                (loc, Some(last)) if loc.is_default() => func.set_srcloc(at, last),
+                (loc, _) if opcode.can_load() || opcode.can_store() => last = Some(loc),
+                _ => {}
+            }
+        }
     }
 }
 

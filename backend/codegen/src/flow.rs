@@ -349,8 +349,8 @@ impl Flow {
     pub fn effect(&self, input: &RegionInput<'_>, n: usize, at: usize, inst: &Inst) -> Effect {
         let unit = self.nodes[n].unit;
         match inst.op {
-            Op::Insn => match self.checkpoints.stored(n, at) {
-                Some(slots) => Effect::Checkpoint(slots.clone()),
+            Op::Insn => match self.checkpoints.point(n, at) {
+                Some(point) => Effect::Checkpoint(point.stored.clone()),
                 None => Effect::None,
             },
             Op::Get => Effect::Get(self.var(unit, inst.slot())),
@@ -593,9 +593,9 @@ block2:
         let text = LOOP.replace("    set x4, v3\n", "");
         with_flow(&[&text], true, |flow, var| {
             assert!(!flow.nodes[0].live_in.contains(var("x2")));
-            assert_eq!(flow.checkpoints.stored(0, 0), None);
+            assert_eq!(flow.checkpoints.point(0, 0), None);
             assert_eq!(flow.checkpoints.reaching(0), Reaching::One(0x1000));
-            assert!(!flow.checkpoints.dynamic);
+            assert!(!flow.checkpoints.entry_tells);
         });
     }
 
@@ -619,12 +619,13 @@ block0:
     fn a_checkpoint_stores_what_the_way_to_the_fault_reads() {
         with_flow(&[WRITES], true, |flow, var| {
             // Behind the store: x4 is overwritten before the next one, the others are not.
-            let stored: Vec<usize> = flow.checkpoints.stored(0, 4).expect("one").iter().collect();
+            let point = flow.checkpoints.point(0, 4).expect("one");
+            let stored: Vec<usize> = point.stored.iter().collect();
             assert_eq!(stored, [var("x1"), var("x2"), var("x3")]);
-            assert_eq!(flow.checkpoints.stored(0, 0), None);
+            assert_eq!(flow.checkpoints.point(0, 0), None);
             // The first round's goes back to the entry.
             assert_eq!(flow.checkpoints.reaching(0), Reaching::Many);
-            assert!(flow.checkpoints.dynamic);
+            assert!(point.tells && flow.checkpoints.entry_tells);
         });
     }
 
@@ -632,7 +633,7 @@ block0:
     fn a_value_behind_a_checkpoint_may_stand_for_any_slot() {
         let text = WRITES.replace("add.i64 v2, v2", "add.i64 v2, v0");
         with_flow(&[&text], true, |flow, var| {
-            assert!(flow.checkpoints.stored(0, 4).expect("one").contains(var("x4")));
+            assert!(flow.checkpoints.point(0, 4).expect("one").stored.contains(var("x4")));
         });
     }
 
@@ -642,7 +643,7 @@ block0:
         layout.imply(layout.by_name("x4"));
         // Overwritten before the next fault, as in the test above.
         with_flow_of(&layout, &[WRITES], true, |flow, var| {
-            assert!(flow.checkpoints.stored(0, 4).expect("one").contains(var("x4")));
+            assert!(flow.checkpoints.point(0, 4).expect("one").stored.contains(var("x4")));
         });
     }
 
@@ -651,9 +652,9 @@ block0:
         let twice = "    store.i64 v0 u64, v1\n    store.i64 v0+8 u64, v1\n";
         let text = WRITES.replace("    store.i64 v0 u64, v1\n", twice);
         with_flow(&[&text], true, |flow, _| {
-            assert!(flow.checkpoints.stored(0, 0).is_some());
-            assert!(flow.checkpoints.stored(0, 5).is_some());
-            assert!(!flow.checkpoints.dynamic);
+            let [own, behind] = [0, 5].map(|at| flow.checkpoints.point(0, at).expect("one"));
+            // Whoever comes round the loop meets the first one before anything that faults.
+            assert!(!own.tells && !behind.tells && !flow.checkpoints.entry_tells);
         });
     }
 

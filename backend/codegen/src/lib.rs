@@ -14,6 +14,7 @@ mod checkpoint;
 pub mod code_memory;
 mod compiler;
 pub mod fault_map;
+mod float_order;
 mod flow;
 mod lower;
 mod region;

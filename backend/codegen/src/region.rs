@@ -8,7 +8,8 @@ use tulk_ir::{ExitKind, HelperDef, RegLayout, Unit};
 pub enum MemoryModel {
     /// The guest address is the host address.
     Flat,
-    /// Host address = [`crate::abi::word::MEM_BASE`] plus the zero-extended guest address.
+    /// Host address = [`crate::abi::word::MEM_BASE`] plus the zero-extended guest address. On both sides of the 4 GiB lie
+    /// [`tulk_base::mem::WINDOW_GUARD`] bytes that fault; a precise region may fault there where a guest address wraps.
     Based,
     /// Guest addresses are looked up in the data TLB of the access's MMU index ([`tulk_base::tlb`]); what is not found there goes
     /// through [`crate::abi::word::THUNK_MEM`]. The host never faults. Slots are exact at each access.

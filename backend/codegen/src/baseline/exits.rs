@@ -55,7 +55,7 @@ impl Emitter<'_> {
         self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RDI, OFFSET_EXIT_REQUEST), 0);
         let poll = self.asm.jcc(Cc::Ne);
         self.exits.polls.push((Reason::Poll, poll));
-        if let Some(check) = self.input.page {
+        for check in self.input.page.into_iter().chain(self.input.second) {
             self.asm.mov_rm(W::B64, RAX, engine(check.word()));
             self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RAX, check.offset()), check.id as i32);
             let other = self.asm.jcc(Cc::Ne);

@@ -53,6 +53,8 @@ pub struct Input<'a> {
     pub profile: Profile,
     /// What must hold where it is entered.
     pub page: Option<PageCheck>,
+    /// The same of the next page, if its instruction reaches into that.
+    pub second: Option<PageCheck>,
 }
 
 /// Where the code counts.

@@ -7,9 +7,8 @@
 //!
 //! Cranelift takes float operations for pure: it would drop unused ones together with their flags, and fold those on
 //! constants. So each operation that can raise a flag is tied to a branch, by its check or by
-//! [`Lower::pin`], and no float constant is ever an operand of arithmetic on guest values. What remains: an
-//! operation on values that a loop does not change may be computed before the loop, and so raise its flags even if the
-//! loop would not have reached it.
+//! [`Lower::pin`], and no float constant is ever an operand of arithmetic on guest values. An operation on
+//! values that a loop does not change is kept inside by `float_order.rs`.
 
 use super::int::int_cc;
 use super::vector::every_lane;
@@ -560,7 +559,7 @@ impl Lower<'_> {
     }
 
     /// The value of a scalar integer constant, sign-extended.
-    fn constant_of(&self, a: ir::Value) -> Option<i64> {
+    pub(super) fn constant_of(&self, a: ir::Value) -> Option<i64> {
         let dfg = &self.b.func.dfg;
         let ValueDef::Result(inst, _) = dfg.value_def(dfg.resolve_aliases(a)) else { return None };
         let InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } = dfg.insts[inst] else {

@@ -14,10 +14,16 @@ use super::{Lower, clif_type};
 use crate::abi::{MemAccess, Reason, word};
 use crate::{CompileError, MemoryModel};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, AtomicRmwOp, InstBuilder, types};
+use cranelift_codegen::ir::{self, AtomicRmwOp, InstBuilder, Opcode, ValueDef, types};
+use tulk_base::mem::WINDOW_GUARD;
 use tulk_base::state::{CELL_PC, CELL_RET};
 use tulk_base::{MemOp, MemOrder, RmwOp, tlb};
 use tulk_ir::{FenceKind, Inst, Op, Type};
+
+/// Whether a guest address in a window may be this far off.
+fn is_guarded(offset: i32) -> bool {
+    offset.unsigned_abs() as u64 <= WINDOW_GUARD
+}
 
 /// A guest address made accessible.
 #[derive(Clone, Copy)]
@@ -64,7 +70,16 @@ impl Lower<'_> {
         let narrow = self.type_of(base) == types::I32;
         // A 32-bit address wraps at 32 bits; a 64-bit one may leave the addition to the host's addressing mode.
         let (mut address, mut offset) = (base, 0);
-        if narrow {
+        if narrow
+            && self.input.mem == MemoryModel::Based
+            && self.input.precise
+            && inst.memop().align_bytes() <= 1
+            && is_guarded(imm as i32)
+        {
+            // So may a 32-bit one in a guarded window: an access that should have wrapped faults and is repeated.
+            (address, offset) = self.without_offset(base, imm as i32);
+            address = self.b.ins().uextend(types::I64, address);
+        } else if narrow {
             if imm as i32 != 0 {
                 let c = self.iconst(types::I32, imm as i32 as i64);
                 address = self.b.ins().iadd(base, c);
@@ -77,6 +92,38 @@ impl Lower<'_> {
             address = self.b.ins().iadd(base, c);
         }
         (address, offset)
+    }
+
+    /// A 32-bit value plus `offset` as another value plus an offset, constants added before taken into it.
+    fn without_offset(&self, value: ir::Value, offset: i32) -> (ir::Value, i32) {
+        let dfg = &self.b.func.dfg;
+        let operands = |v: ir::Value, opcode: Opcode| match dfg.value_def(v) {
+            ValueDef::Result(inst, _) if dfg.insts[inst].opcode() == opcode => {
+                Some(dfg.inst_args(inst))
+            }
+            _ => None,
+        };
+        let (mut value, mut offset) = (dfg.resolve_aliases(value), offset);
+        loop {
+            // Through the wide register that held the value.
+            let wide = operands(value, Opcode::Ireduce).map(|args| dfg.resolve_aliases(args[0]));
+            if let Some(args) = wide.and_then(|wide| operands(wide, Opcode::Uextend))
+                && dfg.value_type(args[0]) == types::I32
+            {
+                value = dfg.resolve_aliases(args[0]);
+                continue;
+            }
+            let Some(&[a, b]) = operands(value, Opcode::Iadd) else { return (value, offset) };
+            let sum = |c: ir::Value| {
+                let c = self.constant_of(c)?;
+                offset.checked_add(c as i32).filter(|&sum| is_guarded(sum))
+            };
+            (value, offset) = match (sum(a), sum(b)) {
+                (_, Some(sum)) => (dfg.resolve_aliases(a), sum),
+                (Some(sum), _) => (dfg.resolve_aliases(b), sum),
+                _ => return (value, offset),
+            };
+        }
     }
 
     /// The place of an access; leaves when it is misaligned.

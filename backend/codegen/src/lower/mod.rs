@@ -240,7 +240,7 @@ impl<'a> Lower<'a> {
         if let Some(&check) = self.input.pages.first() {
             self.check_page(check, self.input.units[0].pc);
         }
-        if self.flow.checkpoints.dynamic {
+        if self.flow.checkpoints.entry_tells {
             self.store_pc(self.input.units[0].pc);
         }
         self.mem_base = self.load_mem_base();
@@ -497,7 +497,8 @@ impl<'a> Lower<'a> {
                 now.intersect(&slots);
                 self.store_slots(&now);
                 self.dirty.subtract(&slots);
-                if self.flow.checkpoints.dynamic {
+                if self.flow.checkpoints.point(self.node, self.at).is_some_and(|point| point.tells)
+                {
                     self.store_pc(inst.imm as u64);
                 }
                 self.reaching = Reaching::One(inst.imm as u64);

@@ -415,7 +415,8 @@ impl Machine {
         let profile = Profile { base, heat: 0, limit, edges: [Some(4), Some(8)] };
         let (pc, flags, insns) = (unit.pc, unit.flags, unit.guest_insns);
         let page = self.pages.first().copied();
-        let input = Input { program, pc, flags, insns, mem: self.model, profile, page };
+        let input =
+            Input { program, pc, flags, insns, mem: self.model, profile, page, second: None };
         self.baseline.compile(&input).unwrap()
     }
 

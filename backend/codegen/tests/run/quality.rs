@@ -200,6 +200,7 @@ fn canonical_baseline_blocks() {
             mem: MemoryModel::Flat,
             profile,
             page: None,
+            second: None,
         };
         let mut best = f64::MAX;
         let mut region = baseline.compile(&input).unwrap();
