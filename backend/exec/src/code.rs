@@ -118,6 +118,8 @@ pub struct CodeStore {
 pub enum Refused {
     /// The code memory is full; room is being made.
     Full,
+    /// It will never fit.
+    TooLarge,
     /// A block was invalidated, or compiled by somebody else, meanwhile.
     Stale,
 }
@@ -151,8 +153,8 @@ impl CodeStore {
     }
 
     fn place(&self, entry: &Tb, region: &mut Region) -> Result<(Owned<Placed>, usize), Refused> {
-        if self.unusable.load(Ordering::Relaxed) {
-            return Err(Refused::Full);
+        if !self.fits(region.bytes.len()) {
+            return Err(Refused::TooLarge);
         }
         let block = self.memory.allocate(&region.bytes).ok_or(Refused::Full)?;
         let address = self.memory.address(&block);
@@ -168,6 +170,15 @@ impl CodeStore {
         };
         placed.entry.set(Some(entry));
         Ok((Owned::new(placed), address))
+    }
+
+    /// Whether so much code can be placed, now or after an eviction. One eviction frees [`Self::eviction`] bytes in a row.
+    fn fits(&self, bytes: usize) -> bool {
+        bytes <= self.eviction() && !self.unusable.load(Ordering::Relaxed)
+    }
+
+    fn eviction(&self) -> usize {
+        self.memory.limit() / 4
     }
 
     /// Nobody knows it yet.
@@ -186,7 +197,7 @@ impl CodeStore {
     ) -> Result<usize, Refused> {
         let (placed, address) = self.place(tb, &mut region)?;
         let _links = self.lock();
-        if tb.code.load(Ordering::Acquire) != code::INTERPRET || tb.baseline.get(guard).is_some() {
+        if tb.code.load(Ordering::Acquire) != tb.plain() || tb.baseline.get(guard).is_some() {
             return Err(self.discard(placed));
         }
         self.faults.set(&placed.block, Some(&placed));
@@ -206,7 +217,7 @@ impl CodeStore {
         }
         tb.baseline.put(placed);
         // The store that makes it run; an invalidation that came in between wins, and will find the code.
-        let (old, new) = (code::INTERPRET, address as u64);
+        let (old, new) = (tb.plain(), address as u64);
         if tb.code.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Err(Refused::Stale);
         }
@@ -227,7 +238,7 @@ impl CodeStore {
         let (placed, address) = self.place(entry, &mut region)?;
         let mut links = self.lock();
         let old = entry.code.load(Ordering::Acquire);
-        let replaceable = old == code::INTERPRET || old == self.baseline_of(entry, guard);
+        let replaceable = old == entry.plain() || old == self.baseline_of(entry, guard);
         if !replaceable || !members.iter().all(|tb| tb.is_valid()) {
             return Err(self.discard(placed));
         }
@@ -258,7 +269,7 @@ impl CodeStore {
     /// What a block's code word is when its baseline code runs.
     fn baseline_of(&self, tb: &Tb, guard: &Guard<'_>) -> u64 {
         let baseline = tb.baseline.get(guard);
-        baseline.map_or(code::INTERPRET, |placed| self.memory.address(&placed.block) as u64)
+        baseline.map_or(tb.plain(), |placed| self.memory.address(&placed.block) as u64)
     }
 
     fn words(&self, number: u32) -> usize {
@@ -382,7 +393,7 @@ impl CodeStore {
             } else if let Some(tb) = placed.entry.get(guard)
                 && let Some(placed) = tb.baseline.take()
             {
-                self.withdraw(tb, address, code::INTERPRET);
+                self.withdraw(tb, address, tb.plain());
                 leaving.keys.push(tb.key);
                 self.retire(placed, guard, &mut leaving);
             }
@@ -534,12 +545,25 @@ impl Engine {
 
     /// Makes sure that `bytes` more will fit soon, by retiring a quarter of all code when they would not.
     pub(crate) fn make_room(&self, store: &Arc<CodeStore>, bytes: usize, guard: &Guard<'_>) {
-        if store.used() + bytes > self.config.code_limit / 8 * 7 {
-            let _index = lock(&self.index);
-            let leaving = store.evict(self.config.code_limit / 4, guard);
-            self.stats.evicted.fetch_add(leaving.keys.len() as u64, Ordering::Relaxed);
-            self.announce_stale(&leaving.keys);
-            store.release(&self.epoch, leaving);
+        if store.used() + bytes > store.memory.limit() / 8 * 7 {
+            self.evict(store, guard);
         }
+    }
+
+    /// No free range was large enough, though there may be room in all.
+    #[cold]
+    pub(crate) fn no_room(&self, store: &Arc<CodeStore>, guard: &Guard<'_>) {
+        if store.leaving.load(Ordering::Relaxed) < store.eviction() {
+            self.evict(store, guard);
+        }
+        self.nudge();
+    }
+
+    fn evict(&self, store: &Arc<CodeStore>, guard: &Guard<'_>) {
+        let _index = lock(&self.index);
+        let leaving = store.evict(store.eviction(), guard);
+        self.stats.evicted.fetch_add(leaving.keys.len() as u64, Ordering::Relaxed);
+        self.announce_stale(&leaving.keys);
+        store.release(&self.epoch, leaving);
     }
 }

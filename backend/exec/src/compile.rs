@@ -27,7 +27,7 @@ use tulk_ir::{FpRule, Unit};
 /// Values of [`Tb::requested`]: any other is the generation of [`Jobs`] in which the block's job is queued or running.
 mod request {
     pub const NONE: u16 = 0;
-    /// The code generator refused it; never again.
+    /// It cannot be compiled; never again.
     pub const HOPELESS: u16 = u16::MAX;
 }
 
@@ -48,7 +48,10 @@ pub struct Jobs {
 #[derive(Default)]
 struct Queue {
     jobs: Vec<Job>,
+    /// What is being compiled.
+    taken: Vec<TbKey>,
     threads: usize,
+    /// Threads that are compiling or looking for something to compile.
     running: usize,
     /// Somebody waits for all of it: no pauses.
     hurry: bool,
@@ -59,6 +62,22 @@ struct Job {
     key: TbKey,
     /// How often the block reached the threshold again while it waited.
     rounds: u32,
+}
+
+impl Queue {
+    /// Queues a job for `key` unless that is at work. Returns how often it was asked for before. A block's word says that
+    /// it was asked for, but whether its job is here is decided here: one that a look-up missed comes back this way.
+    fn add(&mut self, key: TbKey) -> u32 {
+        if self.taken.contains(&key) {
+            return 0;
+        }
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.key == key) {
+            job.rounds += 1;
+            return job.rounds;
+        }
+        self.jobs.push(Job { key, rounds: 0 });
+        0
+    }
 }
 
 impl Jobs {
@@ -125,9 +144,10 @@ impl Engine {
         }
         if before == now {
             let mut queue = lock(&self.jobs.queue);
-            let Some(job) = queue.jobs.iter_mut().find(|job| job.key == tb.key) else { return };
-            job.rounds += 1;
-            let rounds = job.rounds;
+            let rounds = queue.add(tb.key);
+            self.jobs.wake.notify_one();
+            // In small blocks, of which large ones do the work of several.
+            let rounds = rounds * (tb.insns as u32).div_ceil(tuning::SMALL_BLOCK);
             if queue.threads == 0 && rounds >= tuning::START_ROUNDS {
                 queue.threads = 1;
                 drop(queue);
@@ -149,7 +169,7 @@ impl Engine {
             return;
         }
         let mut queue = lock(&self.jobs.queue);
-        queue.jobs.push(Job { key: tb.key, rounds: 0 });
+        queue.add(tb.key);
         // The first thread waits until a block is hot beyond doubt, unless regions are wanted sooner than by default.
         let patient = queue.threads == 0 && self.config.threshold >= tuning::THRESHOLD;
         let wanted = if patient { 0 } else { self.worker_count() };
@@ -238,7 +258,9 @@ fn work(engine: Weak<Engine>, jobs: &Jobs, share: u32) {
         let Some(engine) = engine.upgrade() else { return };
         let me = participant.get_or_insert_with(|| engine.epoch.join());
         let guard = me.pin(&engine.epoch);
-        if let Some(tb) = next_job(&engine, jobs, &guard) {
+        let tb = next_job(&engine, jobs, &guard);
+        let taken = tb.map(|tb| tb.key);
+        if let Some(tb) = tb {
             let started = host::thread_cpu_ns();
             if compiler.is_none() {
                 compiler = RegionCompiler::new(&engine);
@@ -253,6 +275,9 @@ fn work(engine: Weak<Engine>, jobs: &Jobs, share: u32) {
         engine.epoch.collect();
         drop(engine);
         let mut queue = lock(&jobs.queue);
+        if let Some(key) = taken {
+            queue.taken.retain(|&other| other != key);
+        }
         queue.running -= 1;
         if queue.running == 0 && queue.jobs.is_empty() {
             jobs.idle.notify_all();
@@ -267,6 +292,7 @@ fn next_job<'g>(engine: &Engine, jobs: &Jobs, guard: &'g Guard<'_>) -> Option<&'
     let generation = jobs.generation();
     let mut hot: Vec<(u64, Job, &Tb)> = Vec::with_capacity(queue.jobs.len());
     for job in queue.jobs.drain(..) {
+        // Of a block that is gone, or that this look-up missed because the table moves: then it asks again.
         let Some(tb) = engine.table.get(job.key, guard) else { continue };
         // Called off when a region came to contain it.
         if tb.requested.load(Ordering::Relaxed) == generation {
@@ -282,6 +308,7 @@ fn next_job<'g>(engine: &Engine, jobs: &Jobs, guard: &'g Guard<'_>) -> Option<&'
     }
     let best = (0..hot.len()).max_by_key(|&i| hot[i].0).map(|i| hot.swap_remove(i).2);
     queue.jobs.extend(hot.into_iter().map(|(_, job, _)| job));
+    queue.taken.extend(best.map(|tb| tb.key));
     best
 }
 
@@ -406,7 +433,12 @@ impl RegionCompiler {
                 }
                 Ok(())
             }
-            Err(Refused::Full | Refused::Stale) => Err(Failure::Refused),
+            Err(Refused::Stale) => Err(Failure::Refused),
+            Err(Refused::Full) => {
+                engine.no_room(store, guard);
+                Err(Failure::Refused)
+            }
+            Err(Refused::TooLarge) => Err(Failure::Impossible),
         }
     }
 }
@@ -415,6 +447,30 @@ impl RegionCompiler {
 enum Failure {
     /// The code changed, or there was no room: may work another time.
     Refused,
-    /// The code generator cannot.
+    /// The code generator cannot, or the code memory is too small.
     Impossible,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tulk_base::GuestVa;
+
+    /// A job that a look-up missed is not in the queue any more, though its block says that it is asked for.
+    #[test]
+    fn lost_jobs_come_back() {
+        let key = |pc| TbKey { pc: GuestVa(pc), flags: 0 };
+        let mut queue = Queue::default();
+        assert_eq!([queue.add(key(1)), queue.add(key(1)), queue.add(key(1))], [0, 1, 2]);
+        assert_eq!(queue.add(key(2)), 0);
+        assert_eq!(queue.jobs.len(), 2);
+        queue.jobs.clear();
+        assert_eq!((queue.add(key(1)), queue.jobs.len()), (0, 1));
+        // What is being compiled is not queued again.
+        queue.jobs.clear();
+        queue.taken.push(key(1));
+        assert_eq!((queue.add(key(1)), queue.jobs.len()), (0, 0));
+        queue.taken.clear();
+        assert_eq!((queue.add(key(1)), queue.jobs.len()), (0, 1));
+    }
 }

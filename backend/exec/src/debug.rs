@@ -6,9 +6,14 @@
 //! the address. Clearing one drops nothing until the address is reached again: debuggers clear and set breakpoints
 //! each time that they step over one.
 //!
-//! **Watchpoints** (user mode). The pages are protected on the host ([`tulk_softmmu::UserSpace::trap_pages`]), so only accesses
+//! In system mode a breakpoint is at a virtual (x86: linear) address in all address spaces; retired are the blocks at that place of
+//! the frames that its page showed when code there was translated.
+//!
+//! **Watchpoints.** In user mode the pages are protected on the host ([`tulk_softmmu::UserSpace::trap_pages`]), so only accesses
 //! to them get slower: the instruction that faults is run alone, in tier 0, with all other threads outside of guest
-//! code and every access compared with the watched ranges.
+//! code and every access compared with the watched ranges. In system mode accesses to the virtual pages have slow entries in
+//! every TLB ([`tulk_softmmu::Tlb::watch`]); where the slow path finds a watched byte ([`crate::mmu::Mmu`]) the block is left before
+//! the access as it is for a store to code, the instruction is run alone, and its watched access is told behind it.
 //!
 //! **Pausing.** For that one thread excludes the others: each is counted while it is inside [`crate::Vcpu::run`], and leaves
 //! for a moment at its next quiescent point.
@@ -50,6 +55,9 @@ impl Watchpoint {
         let first = self.start.0.max(va);
         (about && first < self.start.0.wrapping_add(self.len) && first < va.wrapping_add(len))
             .then_some(first)
+    }
+    pub(crate) fn contains(&self, va: GuestVa) -> bool {
+        va.0.wrapping_sub(self.start.0) < self.len
     }
     fn pages(&self) -> impl Iterator<Item = u64> {
         let last = self.start.0.saturating_add(self.len.max(1) - 1);
@@ -237,12 +245,15 @@ impl Engine {
     fn drop_at(&self, va: GuestVa) {
         match &self.system {
             None => self.invalidate(va, 1),
-            // The address may be on any page.
-            Some(system) => system.phys.drop_translations(),
+            Some(system) => {
+                for frame in system.ids.frames_of(va.0) {
+                    self.invalidate_frame(frame, va.0 as u32 & ((1 << PAGE_SHIFT) - 1), 1);
+                }
+            }
         }
     }
 
-    /// Watches bytes of a user program; [`crate::Exit::Watch`] tells of accesses to them.
+    /// Watches bytes; [`crate::Exit::Watch`] tells of accesses to them.
     pub fn set_watchpoint(&self, watch: Watchpoint) {
         lock(&self.debug.watches).push(watch);
         self.trap_watched();
@@ -274,12 +285,22 @@ impl Engine {
             }
         }
         self.debug.any_watch.store(!watches.is_empty(), Ordering::SeqCst);
+        if self.system.is_some() {
+            let pages: Vec<u64> = pages.into_keys().collect();
+            for vcpu in lock(&self.vcpus).iter() {
+                if let Some(tlb) = &vcpu.tlb {
+                    tlb.watch(&pages);
+                }
+            }
+            return;
+        }
         self.mem.trap_pages(pages);
     }
 
     /// A fault that is the doing of a watchpoint: the guest may access these bytes.
     pub(crate) fn is_watched(&self, fault: &MemFault) -> bool {
-        self.debug.has_watch()
+        self.system.is_none()
+            && self.debug.has_watch()
             && fault.cause == FaultCause::Bus
             && fault.kind != AccessKind::Exec
             && self.mem.is_trapped(fault.va, LONGEST_ACCESS, fault.kind == AccessKind::Write)

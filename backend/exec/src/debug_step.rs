@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use tulk_base::{AccessKind, FaultCause, GuestMem, GuestVa, MemFault, MemOp, RmwOp, Trap};
 use tulk_frontend::LiftLimits;
 use tulk_ir::interp::{self, Outcome};
-use tulk_ir::{ExitKind, FpEnv, FpFlags, HelperEnv, Round};
+use tulk_ir::{ExitKind, FpEnv, FpFlags, HelperCx, HelperEnv, Round};
 
 /// A vCPU's surroundings while one instruction runs whose accesses are compared with watchpoints.
 struct Watching<'a> {
@@ -102,6 +102,15 @@ impl Vcpu {
     /// Runs exactly one instruction, or one iteration of a repeated one, from the state's pc, breakpoints notwithstanding.
     /// [`Exit::Stepped`] when it is done; other events as from [`Vcpu::run`].
     pub fn step_one(&mut self) -> Exit {
+        self.step_or_take(false)
+    }
+
+    /// System mode: the same, or the delivery of an event of the board, if there is one that the processor takes now.
+    pub fn step_or_take_event(&mut self) -> Exit {
+        self.step_or_take(true)
+    }
+
+    fn step_or_take(&mut self, events: bool) -> Exit {
         let (engine, shared) = (self.env.engine.clone(), self.env.shared.clone());
         self.bind_thread();
         let (env, jumps) = (&mut self.env, &mut self.jumps);
@@ -111,7 +120,12 @@ impl Vcpu {
         let inside = engine.debug.enter();
         engine.drain_dirty();
         let guard = shared.participant.pin(&engine.epoch);
-        let exit = self.step_exit(&engine);
+        let taken = if events { self.take_one(&engine) } else { None };
+        let exit = taken.unwrap_or_else(|| self.step_exit(&engine));
+        let exit = match exit {
+            Exit::Stepped => self.take_watch(&engine).map_or(Exit::Stepped, Exit::Watch),
+            other => other,
+        };
         drop(guard);
         if inside {
             engine.debug.leave();
@@ -119,6 +133,36 @@ impl Vcpu {
         engine.isa.save_fp(&mut self.state, &mut HostFp);
         HostFp::set(host_fp);
         exit
+    }
+
+    /// Takes what the board has; `None`: nothing came of it.
+    fn take_one(&mut self, engine: &Engine) -> Option<Exit> {
+        let system = engine.system.as_ref()?;
+        let before = self.state.pc();
+        match self.take_events(system) {
+            Ok(()) => (self.state.pc() != before).then_some(Exit::Stepped),
+            Err(exit) => Some(exit),
+        }
+    }
+
+    /// The watched access of what ran last in system mode.
+    #[inline]
+    pub(crate) fn take_watch(&mut self, engine: &Engine) -> Option<WatchHit> {
+        if !engine.debug.has_watch() {
+            return None;
+        }
+        let hit = self.env.mmu.as_mut()?.watched.take()?;
+        // One of a watchpoint that is gone may be left.
+        let watches = engine.debug.watches();
+        watches.iter().any(|w| w.kind == hit.kind && w.contains(hit.va)).then_some(hit)
+    }
+
+    /// System mode: lets `f` do with the processor what helpers of its instructions may do.
+    pub fn with_helpers<T>(&mut self, f: impl FnOnce(&mut HelperCx<'_>) -> T) -> T {
+        let result =
+            self.inexact(|vcpu| f(&mut HelperCx { state: &mut vcpu.state, env: &mut *vcpu.env }));
+        self.mmu().watched = None;
+        result
     }
 
     fn step_exit(&mut self, engine: &Engine) -> Exit {
@@ -129,7 +173,7 @@ impl Vcpu {
         self.retried = false;
         // Tagged addresses and the like: the instruction is tried again, a few times at most.
         for _ in 0..4 {
-            let next = match engine.debug.has_watch() {
+            let next = match engine.debug.has_watch() && engine.system.is_none() {
                 true => match self.watched_step(engine) {
                     Ok(next) => next,
                     Err(exit) => return exit,

@@ -4,9 +4,12 @@ use crate::engine::{Engine, VcpuShared};
 use crate::host::{self, HostFp};
 use crate::mmu::Mmu;
 use std::sync::Arc;
+use tulk_base::tlb::TLB_PAGE_LOG2;
 use tulk_base::{GuestMem, GuestVa, MemFault, MemOp, RmwOp, Trap};
 use tulk_ir::{FpEnv, FpFlags, HelperEnv, Machine, Round};
 use tulk_softmmu::{UserMem, access};
+
+const TLB_PAGE: u64 = 1 << TLB_PAGE_LOG2;
 
 /// One vCPU's surroundings. Generated code's helper calls find it through an engine word.
 pub(crate) struct Env {
@@ -23,6 +26,11 @@ impl Env {
     fn mem(&self) -> UserMem<'_> {
         UserMem::new(&self.engine.mem)
     }
+}
+
+/// How many whole elements from `va` on lie on its page.
+fn on_page(va: GuestVa, op: MemOp) -> u64 {
+    (TLB_PAGE - va.0 % TLB_PAGE) >> op.log2()
 }
 
 /// User memory, or paged memory by way of the TLB: one branch, always taken the same way.
@@ -62,6 +70,63 @@ impl GuestMem for Env {
             return Ok(());
         }
         mmu.store_slow(va, op, bytes)
+    }
+    fn copy_elements(
+        &mut self,
+        dst: GuestVa,
+        src: GuestVa,
+        op: MemOp,
+        count: u64,
+    ) -> (u64, Option<MemFault>) {
+        if self.mmu.is_none() {
+            return self.mem().copy_elements(dst, src, op, count);
+        }
+        let mut n = 0;
+        while n < count {
+            let (to, from) = (dst.wrapping_add(n << op.log2()), src.wrapping_add(n << op.log2()));
+            if let Some(mmu) = &self.mmu
+                && let Some(host_to) = mmu.host(to, op, true)
+                && let Some(host_from) = mmu.host(from, op, false)
+            {
+                let inside = on_page(to, op).min(on_page(from, op)).min(count - n);
+                access::move_elements(host_to, host_from, op, inside);
+                n += inside;
+                continue;
+            }
+            if let Err(fault) = self.load(from, op).and_then(|v| self.store(to, op, v)) {
+                return (n, Some(fault));
+            }
+            n += 1;
+        }
+        (count, None)
+    }
+    fn fill_elements(
+        &mut self,
+        dst: GuestVa,
+        op: MemOp,
+        count: u64,
+        value: u64,
+    ) -> (u64, Option<MemFault>) {
+        if self.mmu.is_none() {
+            return self.mem().fill_elements(dst, op, count, value);
+        }
+        let mut n = 0;
+        while n < count {
+            let to = dst.wrapping_add(n << op.log2());
+            if let Some(mmu) = &self.mmu
+                && let Some(host) = mmu.host(to, op, true)
+            {
+                let inside = on_page(to, op).min(count - n);
+                access::fill_elements(host, op, inside, value);
+                n += inside;
+                continue;
+            }
+            if let Err(fault) = self.store(to, op, value) {
+                return (n, Some(fault));
+            }
+            n += 1;
+        }
+        (count, None)
     }
     fn rmw(&mut self, va: GuestVa, op: MemOp, rmw: RmwOp, operand: u64) -> Result<u64, MemFault> {
         match &mut self.mmu {

@@ -36,13 +36,14 @@ impl Engine {
     /// To be called before `fork`, and the result kept until it returned in both processes. All vCPUs but the
     /// caller's may go on.
     pub fn before_fork(&self) -> ForkGuard<'_> {
+        let dirty = self.dirty.freeze();
         let index = lock(&self.index);
         let vcpus = lock(&self.vcpus);
         let jobs = self.jobs.freeze();
         let code = self.existing_code_store().map(|store| store.freeze(self.config.fork_copy));
         let debug = self.debug.freeze();
         let locks: Box<dyn Locks> =
-            Box::new((index, vcpus, jobs, code, self.epoch.freeze(), debug));
+            Box::new((dirty, index, vcpus, jobs, code, self.epoch.freeze(), debug));
         ForkGuard { engine: self, process: std::process::id(), locks: Some(locks) }
     }
 

@@ -82,19 +82,18 @@ impl Engine {
         self.invalidate(GuestVa(0), u64::MAX);
     }
 
-    /// Handles pages that were written to while watched.
+    /// Drops the translations of pages that were written to while watched.
     pub(crate) fn drain_dirty(&self) {
-        match self.dirty.take() {
-            None => {}
-            Some(Dirty::Everything) => self.invalidate_all(),
-            Some(Dirty::Pages(pages)) => {
+        self.dirty.settle(|dirty| match dirty {
+            Dirty::Everything => self.invalidate_all(),
+            Dirty::Pages(pages) => {
                 for va in pages {
                     *lock(&self.index).faults.entry(va.0 >> PAGE_SHIFT).or_default() += 1;
                     self.stats.write_faults.fetch_add(1, Ordering::Relaxed);
                     self.invalidate(va, 1 << PAGE_SHIFT);
                 }
             }
-        }
+        });
     }
 
     /// The bytes of a checked block are still what was lifted; else it is invalidated.

@@ -1,5 +1,6 @@
 //! A system guest's memory as one processor sees it: the [`GuestMem`] and [`Machine`] of [`Env`].
 
+use crate::debug::{WatchHit, watch_hit};
 use crate::engine::Engine;
 use crate::env::Env;
 use crate::system::System;
@@ -31,7 +32,9 @@ pub(crate) struct Mmu {
     cpu: u32,
     /// A store to a line with code does nothing and fails, with [`Mmu::hit`].
     pub exact: bool,
+    /// So does any access to watched bytes; done inexactly it leaves [`Mmu::watched`].
     pub hit: bool,
+    pub watched: Option<WatchHit>,
 }
 
 /// Where the bytes of an access are.
@@ -43,8 +46,16 @@ enum Place {
 impl Mmu {
     pub fn new(engine: Arc<Engine>, tlb: Arc<Tlb>, state: StatePtr, cpu: u32) -> Mmu {
         let isa = engine.system.as_ref().map(|system| system.isa.clone());
-        let mut mmu =
-            Mmu { engine, isa, tlb: TlbOwner::new(tlb), state, cpu, exact: true, hit: false };
+        let mut mmu = Mmu {
+            engine,
+            isa,
+            tlb: TlbOwner::new(tlb),
+            state,
+            cpu,
+            exact: true,
+            hit: false,
+            watched: None,
+        };
         mmu.publish();
         mmu
     }
@@ -181,10 +192,27 @@ impl Mmu {
         [(va, first), (va.wrapping_add(first as u64), bytes - first)]
     }
 
+    /// Compares an access with the debugger's watchpoints: fails, and notes it, when it is about one and must not happen
+    /// unseen.
+    fn guard_watch(&mut self, va: GuestVa, op: MemOp, kind: AccessKind) -> Result<(), MemFault> {
+        if !self.engine.debug.has_watch() {
+            return Ok(());
+        }
+        let write = kind == AccessKind::Write;
+        let hit = watch_hit(&self.engine.debug.watches(), va.0, op.bytes() as u64, write);
+        if hit.is_some() && self.exact {
+            self.hit = true;
+            return Err(MemFault { va, kind, cause: FaultCause::Protection });
+        }
+        self.watched = self.watched.or(hit);
+        Ok(())
+    }
+
     /// Loads up to 16 bytes, in memory order from the lowest.
     #[cold]
     pub fn load_slow(&mut self, va: GuestVa, op: MemOp) -> Result<u128, MemFault> {
         Self::aligned(va, op, AccessKind::Read)?;
+        self.guard_watch(va, op, AccessKind::Read)?;
         let mut value = 0u128;
         let mut shift = 0;
         for (va, n) in Self::pieces(va, op.bytes()) {
@@ -248,6 +276,7 @@ impl Mmu {
     #[cold]
     pub fn store_slow(&mut self, va: GuestVa, op: MemOp, value: u128) -> Result<(), MemFault> {
         Self::aligned(va, op, AccessKind::Write)?;
+        self.guard_watch(va, op, AccessKind::Write)?;
         let pieces = Self::pieces(va, op.bytes());
         let first = self.place(va, AccessKind::Write, op.mmu())?;
         self.guard_code(&first, va, pieces[0].1)?;
@@ -285,6 +314,8 @@ impl Mmu {
         plain: impl FnOnce(u128) -> Option<u128>,
     ) -> Result<u128, MemFault> {
         Self::aligned(va, op, AccessKind::Write)?;
+        self.guard_watch(va, op, AccessKind::Write)?;
+        self.guard_watch(va, op, AccessKind::Read)?;
         let pieces = Self::pieces(va, op.bytes());
         let place = self.place(va, AccessKind::Write, op.mmu())?;
         self.guard_code(&place, va, pieces[0].1)?;

@@ -112,7 +112,7 @@ impl Vcpu {
     }
 
     /// Runs something that may write to code without leaving for it.
-    fn inexact<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn inexact<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
         let exact = std::mem::replace(&mut self.mmu().exact, false);
         let result = f(self);
         let mmu = self.mmu();
@@ -132,6 +132,7 @@ impl Vcpu {
                 break;
             }
         }
+        system.isa.note_waiting(&mut self.state, system.board.has_event(cpu, true));
         Ok(())
     }
 
@@ -199,6 +200,12 @@ impl Vcpu {
             Err(Some(fault)) => Err(Next::Leave(Trap::Mem(fault))),
             // Not RAM, or no ids are left for now.
             Err(None) => {
+                if !self.ignores_breakpoints && self.env.engine.debug.is_split(key.pc.0) {
+                    if self.env.engine.debug.is_breakpoint(key.pc.0) {
+                        return Err(Next::Exit(Exit::Breakpoint));
+                    }
+                    self.env.engine.forget_split(key.pc.0);
+                }
                 let engine = self.env.engine.clone();
                 engine.tidy_system(system);
                 Err(Next::Step)
@@ -251,17 +258,18 @@ impl Vcpu {
         engine.still_matches(tb)
     }
 
-    /// One instruction at the pc, from whatever memory, for no other use.
+    /// Up to `insns` instructions at the pc, from whatever memory, for no other use.
     pub(crate) fn lift_here(
         &mut self,
         engine: &Engine,
         system: &System,
         key: TbKey,
+        insns: u32,
     ) -> Result<Tb, Trap> {
         let mut bytes = [0; LONGEST];
         let n = self.mmu().fetch(key.pc, &mut bytes, system.isa.code_mmu(key.flags))?;
         let mut code = Bytes { at: key.pc.0, bytes: &bytes[..n] };
-        let lifted = self.lifter.lift_from(engine, key, key, &mut code, 1);
+        let lifted = self.lifter.lift_from(engine, key, key, &mut code, insns);
         lifted.ok_or_else(|| {
             let va = key.pc.wrapping_add(n as u64);
             let cause = FaultCause::Unmapped;
@@ -269,12 +277,22 @@ impl Vcpu {
         })
     }
 
-    pub(crate) fn step_paged(&mut self, engine: &Engine, system: &System, key: TbKey) -> Outcome {
-        match self.lift_here(engine, system, key) {
+    pub(crate) fn step_paged(
+        &mut self,
+        engine: &Engine,
+        system: &System,
+        key: TbKey,
+        insns: u32,
+    ) -> Outcome {
+        match self.lift_here(engine, system, key, insns) {
             Err(trap) => Outcome::Trap(trap),
             Ok(tb) => self.inexact(|vcpu| {
                 let outcome =
                     interp::run(&tb.program, &mut vcpu.state, vcpu.helpers, &mut *vcpu.env);
+                if matches!(outcome, Outcome::Trap(Trap::Mem(_))) {
+                    // It will be done again.
+                    vcpu.mmu().watched = None;
+                }
                 if let Outcome::Direct(n) = outcome {
                     vcpu.state.set_pc(tb.program.exits()[n as usize].pc);
                 }

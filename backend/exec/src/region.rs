@@ -92,5 +92,6 @@ fn is_large_region(engine: &Engine, key: TbKey, guard: &Guard<'_>) -> bool {
 
 /// Valid and allowed in generated code.
 fn joins(tb: &Tb) -> bool {
-    !matches!(tb.code.load(Ordering::Acquire), code::INVALID | code::CHECKED | code::BREAK)
+    tb.second().is_none()
+        && !matches!(tb.code.load(Ordering::Acquire), code::INVALID | code::CHECKED | code::BREAK)
 }

@@ -31,8 +31,27 @@ pub(crate) struct System {
     pub ids: Arc<Ids>,
     /// Frames on which a store from before their code may be under way: code on them is checked.
     unsettled: Mutex<Unsettled>,
-    /// Frames whose code is overwritten again and again: how often, and the number of blocks lifted when last.
-    bursts: Mutex<KeyMap<u32, (u32, u64)>>,
+    /// Frames whose code is overwritten.
+    bursts: Mutex<KeyMap<u32, Burst>>,
+}
+
+/// How the code of a frame is overwritten.
+#[derive(Default)]
+struct Burst {
+    /// How often, with blocks lifted there in between. A page that is filled with something else is no burst.
+    writes: u32,
+    /// The number of blocks lifted anywhere when it was written last.
+    last: u64,
+    /// A block was lifted there since.
+    lifted: bool,
+    /// How often it was trusted again, or a check found other bytes: see [`tuning::CHECKS_BEFORE_TRUST`].
+    rounds: u32,
+}
+
+impl Burst {
+    fn distrust(&mut self) {
+        self.rounds = (self.rounds + 1).min(8);
+    }
 }
 
 /// See [`System::unsettled`].
@@ -99,6 +118,13 @@ impl Ids {
     #[inline]
     pub fn is_of(&self, id: u32, va: u64) -> bool {
         self.pages[id as usize].load(Ordering::Acquire) == (va >> PAGE_SHIFT) + 1
+    }
+
+    /// The frames that the page of `va` showed.
+    pub fn frames_of(&self, va: u64) -> Vec<u32> {
+        let page = va >> PAGE_SHIFT;
+        let known = lock(&self.known);
+        known.ids.keys().filter(|key| key.0 == page).map(|key| key.1).collect()
     }
 
     pub fn frame(&self, id: u32) -> u32 {
@@ -221,6 +247,13 @@ impl System {
         }
     }
 
+    /// The same of the page behind, where the block reaches into it.
+    pub fn second_check(&self, tb: &Tb) -> Option<PageCheck> {
+        let behind = (tb.key.pc.0 | ((1 << PAGE_SHIFT) - 1)).wrapping_add(1);
+        let index = itlb_index(behind) as u16;
+        tb.second().map(|id| PageCheck { index, id, ..self.check(tb.key) })
+    }
+
     fn key_beside(&self, from: TbKey, key: TbKey) -> Option<TbKey> {
         let same = key.pc.0 >> PAGE_SHIFT == from.pc.0 >> PAGE_SHIFT
             && self.isa.code_mmu(key.flags) == self.isa.code_mmu(self.ids.flags(from));
@@ -229,7 +262,31 @@ impl System {
 
     /// How often lately the code of this frame was overwritten by code.
     fn is_given_up(&self, frame: u32, limit: u32) -> bool {
-        lock(&self.bursts).get(&frame).is_some_and(|&(n, _)| n >= limit)
+        lock(&self.bursts).get(&frame).is_some_and(|burst| burst.writes >= limit)
+    }
+
+    /// The same, for a block that is to be lifted there.
+    fn lifts_given_up(&self, frame: u32, limit: u32) -> bool {
+        lock(&self.bursts).get_mut(&frame).is_some_and(|burst| {
+            burst.lifted = true;
+            burst.writes >= limit
+        })
+    }
+
+    /// Every so many checks of one block: whether its frame is trusted from now on.
+    fn trusts(&self, frame: u32, limit: u32, checks: u32) -> bool {
+        let mut bursts = lock(&self.bursts);
+        let Some(burst) = bursts.get_mut(&frame).filter(|burst| burst.writes >= limit) else {
+            return false;
+        };
+        let [first, most] = tuning::CHECKS_BEFORE_TRUST;
+        let wanted = first.checked_shl(2 * burst.rounds).unwrap_or(most).min(most);
+        if checks < wanted {
+            return false;
+        }
+        burst.writes = 0;
+        burst.distrust();
+        true
     }
 }
 
@@ -342,13 +399,18 @@ impl Engine {
     pub(crate) fn still_matches_frame(&self, system: &System, tb: &Tb) -> bool {
         let frame = system.frame_of(tb.key);
         if !self.same_bytes(system, tb) {
+            if let Some(burst) = lock(&system.bursts).get_mut(&frame) {
+                burst.distrust();
+            }
             let offset = tb.key.pc.0 as u32 & ((1 << PAGE_SHIFT) - 1);
             self.invalidate_frame(frame, offset, 1);
             return false;
         }
-        if !tb.bytes().is_empty() && tb.count_check() >= tuning::CHECKS_BEFORE_TRUST {
+        let checks = if tb.bytes().is_empty() { 1 } else { tb.count_check() + 1 };
+        if checks.is_multiple_of(tuning::CHECKS_BEFORE_TRUST[0])
+            && system.trusts(frame, self.config.page_fault_limit, checks)
+        {
             // Nobody writes there any more.
-            lock(&system.bursts).remove(&frame);
             self.invalidate_frame(frame, 0, 1 << PAGE_SHIFT);
             return false;
         }
@@ -375,8 +437,8 @@ impl Engine {
             phys.translating.fetch_add(1, Ordering::SeqCst);
             let before =
                 (self.changes.load(Ordering::SeqCst), phys.disturbed.load(Ordering::SeqCst));
-            let given_up = system.is_given_up(frame, self.config.page_fault_limit);
-            let checked = given_up || self.announce_code(system, own, frame);
+            let given_up = system.lifts_given_up(frame, self.config.page_fault_limit);
+            let mut checked = given_up || self.announce_code(system, own, frame);
             let limit = if given_up { 1 } else { self.config.tb_insns };
             let bare = system.ids.bare(key);
             let mut code = PhysCode::new(phys, key.pc, frame, None);
@@ -386,7 +448,8 @@ impl Engine {
                 // Perhaps an instruction that crosses into the next page.
                 if let Second::Page(id) = second() {
                     let frame = system.ids.frame(id);
-                    self.announce_code(system, own, frame);
+                    checked |= self.announce_code(system, own, frame)
+                        || system.is_given_up(frame, self.config.page_fault_limit);
                     let mut code = PhysCode::new(phys, key.pc, system.frame_of(key), Some(frame));
                     lifted = lifter.lift_from(self, key, bare, &mut code, 1);
                     behind = lifted.as_ref().is_some_and(Tb::crosses).then_some(id);
@@ -394,7 +457,9 @@ impl Engine {
             }
             let lifted = lifted.map(|mut tb| {
                 if checked || behind.is_some() {
-                    let mut bytes = vec![0; tb.len as usize].into_boxed_slice();
+                    // Of one that only crosses stores are seen, as of others.
+                    let len = if checked { tb.len as usize } else { 0 };
+                    let mut bytes = vec![0; len].into_boxed_slice();
                     let second = behind.map(|id| system.ids.frame(id));
                     PhysCode::new(phys, key.pc, frame, second).fetch(key.pc, &mut bytes);
                     tb.check(bytes);
@@ -528,15 +593,21 @@ impl PhysListener for PhysChanges {
         let Some(engine) = self.0.upgrade() else { return };
         let Some(system) = &engine.system else { return };
         let lifted = engine.stats.blocks_lifted.load(Ordering::Relaxed);
-        {
+        let whole = {
             let mut bursts = lock(&system.bursts);
-            let (n, last) = bursts.entry(frame).or_default();
-            *n = if lifted - *last > tuning::BURST_BLOCKS { 1 } else { *n + 1 };
-            *last = lifted;
-        }
+            let burst = bursts.entry(frame).or_default();
+            // Again, and nothing ran there meanwhile: it becomes another page, so all of it goes.
+            let filled = burst.writes != 0 && !burst.lifted;
+            if !filled {
+                let soon = lifted - burst.last <= tuning::BURST_BLOCKS;
+                burst.writes = if soon { burst.writes + 1 } else { 1 };
+            }
+            (burst.last, burst.lifted) = (lifted, false);
+            let given_up = burst.writes >= engine.config.page_fault_limit;
+            given_up || filled
+        };
         engine.stats.write_faults.fetch_add(1, Ordering::Relaxed);
-        let given_up = system.is_given_up(frame, engine.config.page_fault_limit);
-        let (offset, len) = if given_up { (0, 1 << PAGE_SHIFT) } else { (offset, len) };
+        let (offset, len) = if whole { (0, 1 << PAGE_SHIFT) } else { (offset, len) };
         engine.invalidate_frame(frame, offset, len);
     }
 }

@@ -164,6 +164,10 @@ impl Tb {
     pub fn second(&self) -> Option<u32> {
         self.rare.as_ref().map(|rare| rare.second).filter(|&id| id != 0)
     }
+    /// Its code word while it has no machine code.
+    pub fn plain(&self) -> u64 {
+        if self.second().is_some() { code::CHECKED } else { code::INTERPRET }
+    }
     /// Counts that the bytes were found unchanged.
     pub fn count_check(&self) -> u32 {
         self.rare.as_ref().map_or(0, |rare| rare.checks.fetch_add(1, Ordering::Relaxed))

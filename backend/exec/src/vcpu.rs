@@ -26,7 +26,7 @@ use tulk_base::state::{CELL_GUEST, CELL_PC, CELL_TEMPS};
 use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
 use tulk_codegen::abi::{self, JumpEntry, Reason, word};
 use tulk_codegen::baseline::{self, Baseline};
-use tulk_frontend::TbKey;
+use tulk_frontend::{LiftLimits, TbKey};
 use tulk_ir::interp::{self, Chain, ExitInfo, Outcome, Program};
 use tulk_ir::{ExitKind, HelperDef};
 use tulk_softmmu::Tlb;
@@ -156,6 +156,7 @@ pub(crate) enum Next<'g> {
     /// A region went back to its last checkpoint, from where what led to the fault is done again.
     Repeat,
     Leave(Trap),
+    Exit(Exit),
 }
 
 /// What will lead generated code to a block the next time.
@@ -273,6 +274,9 @@ impl Vcpu {
             // A quiescent point: no block is held. What became stale until here must leave the caches before they are
             // used again, because it may be freed now.
             guard.refresh();
+            if let Some(hit) = self.take_watch(engine) {
+                return Exit::Watch(hit);
+            }
             if self.state.exit_request.load(Ordering::Acquire) != 0 {
                 let bits = self.state.exit_request.swap(0, Ordering::SeqCst);
                 self.housekeep(engine, shared);
@@ -288,6 +292,9 @@ impl Vcpu {
                 events = false;
                 if let Err(exit) = self.take_events(system) {
                     return exit;
+                }
+                if let Some(hit) = self.take_watch(engine) {
+                    return Exit::Watch(hit);
                 }
             }
             let key = engine.isa.tb_key(&self.state);
@@ -305,9 +312,12 @@ impl Vcpu {
                         break;
                     }
                     Next::Step => {
-                        next = self.step(engine, 1);
+                        // One iteration, where the next may be one that the debugger watches.
+                        let watched = system.is_some() && engine.debug.has_watch();
+                        next = self.step(engine, if watched { LiftLimits::STEP } else { 1 });
                         continue;
                     }
+                    Next::Exit(exit) => return exit,
                     Next::Watched => match self.watched_step(engine) {
                         Ok(after) => {
                             next = after;
@@ -337,7 +347,12 @@ impl Vcpu {
                     if entry <= code::LAST {
                         let heat = tb.heat.load(Ordering::Relaxed).wrapping_add(1);
                         tb.heat.store(heat, Ordering::Relaxed);
-                        if entry == code::INTERPRET && heat >= threshold {
+                        // One that reaches into a second page is checked by its code, too.
+                        let may = entry == code::INTERPRET
+                            || entry == code::CHECKED
+                                && tb.second().is_some()
+                                && tb.bytes().is_empty();
+                        if may && heat >= threshold {
                             self.state.set_pc(tb.key.pc.0);
                             self.warm_up(engine, tb, heat, &guard);
                             entry = tb.code.load(Ordering::Acquire);
@@ -347,6 +362,10 @@ impl Vcpu {
                         self.remember(origin, tb, entry, &guard);
                     }
                     if entry > code::LAST {
+                        if tb.second().is_some() && !self.check_block(engine, tb) {
+                            self.state.set_pc(tb.key.pc.0);
+                            break 'blocks;
+                        }
                         next = self.enter(engine, tb, entry, &guard);
                         continue 'blocks;
                     }
@@ -495,6 +514,7 @@ impl Vcpu {
     #[cold]
     fn warm_up(&mut self, engine: &Engine, tb: &Tb, heat: u32, guard: &Guard<'_>) {
         let config = &engine.config;
+        let heat = if tb.second().is_some() { 0 } else { heat };
         if config.has_baseline() && !tb.no_baseline.load(Ordering::Relaxed) {
             self.compile_baseline(engine, tb, guard);
         } else if config.has_regions() && heat >= config.threshold {
@@ -523,7 +543,8 @@ impl Vcpu {
         };
         let config = &engine.config;
         // With a limit of one it would leave before it did anything.
-        let limit = if config.has_regions() { config.threshold.max(2) } else { u32::MAX };
+        let alone = tb.second().is_some();
+        let limit = if config.has_regions() && !alone { config.threshold.max(2) } else { u32::MAX };
         let input = baseline::Input {
             program: &tb.program,
             pc: tb.key.pc.0,
@@ -532,6 +553,7 @@ impl Vcpu {
             mem: engine.memory_model(),
             profile: tb.profile(limit),
             page: engine.system.as_ref().map(|system| system.check(tb.key)),
+            second: engine.system.as_ref().and_then(|system| system.second_check(tb)),
         };
         let region = match compiler.compile(&input) {
             Ok(region) => region,
@@ -556,7 +578,16 @@ impl Vcpu {
                     engine.perf.region(engine.isa.name(), tb.key.pc, address, &code);
                 }
             }
-            Err(Refused::Full | Refused::Stale) => self.counts.baseline_refused += 1,
+            Err(refused) => {
+                self.counts.baseline_refused += 1;
+                // Tier 0 for a while, or for ever.
+                tb.heat.store(0, Ordering::Relaxed);
+                match refused {
+                    Refused::Full => engine.no_room(store, guard),
+                    Refused::TooLarge => tb.no_baseline.store(true, Ordering::Relaxed),
+                    Refused::Stale => {}
+                }
+            }
         }
         if engine.config.detailed_stats {
             self.counts.ticks_baseline += host::ticks() - started;
@@ -587,6 +618,11 @@ impl Vcpu {
         let key = engine.isa.tb_key(&self.state);
         let next = self.find(engine, key, guard);
         let Next::Block(tb) = next else { return next };
+        if tb.second().is_some() {
+            // None of these is in a region.
+            tb.heat.store(0, Ordering::Relaxed);
+            return next;
+        }
         if !tb.in_region.load(Ordering::Relaxed) {
             engine.request_region(tb, guard, &mut self.compiler);
         }
@@ -693,7 +729,7 @@ impl Vcpu {
         self.counts.single_steps += 1;
         let key = engine.isa.tb_key(&self.state);
         if let Some(system) = &engine.system {
-            return match self.step_paged(engine, system, key) {
+            return match self.step_paged(engine, system, key, insns) {
                 Outcome::Direct(_) => Next::Anew,
                 Outcome::Indirect { kind, pc, .. } => {
                     self.state.set_pc(pc);
@@ -729,7 +765,9 @@ impl Vcpu {
     fn repeat<'g>(&mut self, engine: &Engine) -> Next<'g> {
         let insns = if engine.isa.self_modifying_is_exact() { 1 } else { tuning::TB_INSNS };
         let blocks = self.patience;
-        self.patience = blocks.saturating_mul(2);
+        // Outside the guest's memory generated code met an address that it should have wrapped, see `WINDOW_GUARD`.
+        let wrapped = engine.mem.guest_va(self.state.engine[word::A] as usize).is_none();
+        self.patience = if wrapped { blocks } else { blocks.saturating_mul(2) };
         for _ in 0..blocks {
             if self.state.exit_request.load(Ordering::Relaxed) != 0 {
                 break;

@@ -202,6 +202,45 @@ fn code_memory_is_evicted() {
     }
 }
 
+/// A block that never fits is compiled once, not each time that it runs; what fits by turns goes on being compiled.
+#[test]
+fn code_without_room_is_not_tried_for_ever() {
+    for (tier, synchronous) in [(Tier::Baseline, true), (Tier::Jit, true), (Tier::Mixed, false)] {
+        let config = Config {
+            tier,
+            baseline_threshold: 2,
+            threshold: 2,
+            synchronous,
+            compile_share: 1 << 16,
+            workers: 1,
+            code_limit: 4096,
+            tb_insns: 200,
+            ..Config::default()
+        };
+        let mut m = Machine::new(&Setting { name: "no room", window: false, config });
+        let mut asm = Asm::new();
+        let large = asm.label();
+        let top = asm.here();
+        asm.branch(op::CALL, 0, large).op(op::ADDI, 1, 1, -1).branch(op::BNZ, 1, top).sys(1);
+        asm.place(large);
+        for i in 0..60 {
+            asm.op(op::LD, 8 + (i % 4) as u8, 7, 8 * (i % 8) as i8).op(op::ST, 9, 7, 8);
+        }
+        asm.op(op::ADDI, 2, 2, 1).op(op::RET, 0, 0, 0);
+        m.load(&mut asm);
+        let data = m.data;
+        m.set(7, data);
+        m.set(1, 5000);
+        m.run_to(0, 1, "no room");
+        m.engine.wait_for_compiles();
+        assert_eq!(m.reg(2), 5000);
+        let stats = m.engine.stats();
+        let tried = stats.baseline_refused + stats.regions_refused + stats.compile_failures;
+        assert!((1..20).contains(&tried), "{tier:?}: {tried} times\n{stats}");
+        assert!(stats.code_used <= 4096);
+    }
+}
+
 #[test]
 fn threads_share_translations() {
     each(|setting, mut m| {

@@ -112,8 +112,7 @@ unsafe impl Sync for ExitFlag {}
 /// also noted elsewhere, so that losing `ENGINE` to that store loses nothing.
 pub(crate) const EXIT_GUEST: u32 = 1;
 pub(crate) const EXIT_ENGINE: u32 = 2;
-/// System mode: the board may have an event.
-pub(crate) const EXIT_EVENT: u32 = 4;
+pub(crate) use tulk_base::state::EXIT_EVENT;
 
 impl ExitFlag {
     /// The state must outlive the flag: [`crate::Vcpu`] owns both through its engine's registry and takes the flag out of

@@ -197,9 +197,9 @@ fn on_guest_access(signal: i32, address: usize, cx: &mut libc::ucontext_t) -> bo
             let engine =
                 unsafe { t.engine.get().as_ref().or(ANY_ENGINE.load(Ordering::Acquire).as_ref()) };
             if let Some(engine) = engine
-                && let WriteFault::CodePage { va } = engine.mem.on_write_fault(address)
+                && let WriteFault::CodePage { .. } =
+                    engine.mem.on_write_fault(address, |page| engine.dirty.push(page))
             {
-                engine.dirty.push(va);
                 // SAFETY: as above.
                 if let Some(shared) = unsafe { t.shared.get().as_ref() } {
                     shared.flag.raise(crate::host::EXIT_ENGINE);
