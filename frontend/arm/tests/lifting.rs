@@ -1,6 +1,6 @@
 //! What units look like: how they end, and that common instructions take few operations.
 
-use tulk_arm::a64::{Aarch64, CpuModel, KEY_TAGGED};
+use tulk_arm::a64::{Aarch64, CpuModel, KEY_SP_CHECKED, KEY_TAGGED};
 use tulk_base::GuestVa;
 use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, TbKey};
 use tulk_ir::{ExitKind, Op, Unit};
@@ -159,6 +159,25 @@ fn tags_are_removed_in_tagged_mode() {
     let load = unit.insts.iter().find(|i| i.op == Op::Load).unwrap();
     let address = unit.insts.iter().find(|i| i.dst == load.args[0]).unwrap();
     assert_eq!((address.op, address.field(), load.imm), (Op::BextractS, (0, 56), 0));
+}
+
+#[test]
+fn sp_is_tested_where_it_may_become_misaligned() {
+    let count = |words: &[u32], flags, op| {
+        let unit = lift_with(words, flags, 64, u64::MAX);
+        unit.insts.iter().filter(|i| i.op == op).count()
+    };
+    // stp x29, x30, [sp, #-32]!; sub sp, sp, #16; add sp, sp, #16; and sp, x9, #-16; ldp x29, x30, [sp], #32
+    let frame = [0xa9be_7bfd, 0xd100_43ff, 0x9100_43ff, 0x927c_ed3f, 0xa8c2_7bfd];
+    assert_eq!(count(&frame, 0, Op::Brif), 0);
+    // mov sp, x29; sub sp, sp, #8; sub sp, sp, x1; add wsp, wsp, #16; ldr x0, [sp], #8; and sp, x9, #-8
+    for word in [0x9100_03bf, 0xd100_23ff, 0xcb21_63ff, 0x1100_43ff, 0xf840_87e0, 0x927d_f13f] {
+        assert_eq!(count(&[word], 0, Op::Brif), 1, "{word:#x}");
+        assert_eq!(count(&[word], KEY_SP_CHECKED, Op::Brif), 0, "{word:#x}");
+    }
+    // ldr x0, [sp]; ldr x0, [x1]: only with SP, only when it is checked
+    assert_eq!(count(&[0xf940_03e0, 0xf940_0020], 0, Op::Call), 0);
+    assert_eq!(count(&[0xf940_03e0, 0xf940_0020], KEY_SP_CHECKED, Op::Call), 1);
 }
 
 /// Prints the time per instruction: `cargo test --release --test lifting -- --ignored --nocapture`.

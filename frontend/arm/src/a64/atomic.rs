@@ -39,7 +39,7 @@ fn ordering(l: &mut Lifter<'_>, i: Insn, kind: FenceKind) {
 
 /// LDXR{B,H} Rt, [Xn]; LDAXR
 pub fn ldxr(l: &mut Lifter<'_>, i: Insn) {
-    let addr = l.xsp(i.rn());
+    let addr = l.base(i.rn());
     let value = l.load(Type::I64, addr, 0, aligned(i.size()));
     ordering(l, i, FenceKind::Acquire);
     l.set(regs::EXCL_ADDR, addr);
@@ -49,7 +49,7 @@ pub fn ldxr(l: &mut Lifter<'_>, i: Insn) {
 
 /// LDXP Rt, Rt2, [Xn]; LDAXP. Atomic only together with the store, as the manual has it.
 pub fn ldxp(l: &mut Lifter<'_>, i: Insn) {
-    let addr = l.xsp(i.rn());
+    let addr = l.base(i.rn());
     let (lo, hi);
     if i.sz() == 0 {
         let both = l.load(Type::I64, addr, 0, aligned(3));
@@ -75,7 +75,7 @@ fn store_exclusive(
     i: Insn,
     swap: impl FnOnce(&mut Lifter<'_>) -> (Value, Value),
 ) {
-    let addr = l.xsp(i.rn());
+    let addr = l.base(i.rn());
     let monitor = l.get(regs::EXCL_ADDR);
     let ours = l.icmp(IntCc::Eq, monitor, addr);
     let (attempt, fail, done) = (l.label(), l.label(), l.label());
@@ -121,13 +121,13 @@ pub fn stxp(l: &mut Lifter<'_>, i: Insn) {
 // Ordered loads and stores.
 
 fn load_ordered(l: &mut Lifter<'_>, i: Insn, order: MemOrder) {
-    let addr = l.xsp(i.rn());
+    let addr = l.base(i.rn());
     let value = l.load(Type::I64, addr, 0, aligned(i.size()).with_order(order));
     l.set_r(i.rt(), value);
 }
 
 fn store_ordered(l: &mut Lifter<'_>, i: Insn) {
-    let (addr, value) = (l.xsp(i.rn()), l.x(i.rt()));
+    let (addr, value) = (l.base(i.rn()), l.x(i.rt()));
     l.store(addr, 0, aligned(i.size()).with_order(MemOrder::SeqCst), value);
 }
 
@@ -162,13 +162,13 @@ fn unscaled_offset(i: Insn) -> i64 {
 
 /// STLUR{B,H} Rt, [Xn, #simm]
 pub fn stlur(l: &mut Lifter<'_>, i: Insn) {
-    let (addr, value) = (l.xsp(i.rn()), l.x(i.rt()));
+    let (addr, value) = (l.base(i.rn()), l.x(i.rt()));
     let op = aligned(i.size()).with_order(MemOrder::SeqCst);
     l.store(addr, unscaled_offset(i), op, value);
 }
 
 fn load_acquire_unscaled(l: &mut Lifter<'_>, i: Insn, ty: Type, op: MemOp) {
-    let addr = l.xsp(i.rn());
+    let addr = l.base(i.rn());
     let value = l.load(ty, addr, unscaled_offset(i), op.with_order(MemOrder::Acquire));
     l.set_r(i.rt(), value);
 }
@@ -191,7 +191,7 @@ pub fn ldapurs_w(l: &mut Lifter<'_>, i: Insn) {
 // Atomic operations.
 
 fn rmw(l: &mut Lifter<'_>, i: Insn, op: RmwOp) {
-    let (addr, operand) = (l.xsp(i.rn()), l.x(i.rs()));
+    let (addr, operand) = (l.base(i.rn()), l.x(i.rs()));
     let operand = l.trunc(Type::int_of_log2(i.size() as u8), operand);
     let old = l.atomic_rmw(op, aligned(i.size()), addr, operand);
     l.set_r(i.rt(), old);
@@ -227,7 +227,7 @@ rmw! {
 /// CAS{A,L}{B,H} Rs, Rt, [Xn]
 pub fn cas(l: &mut Lifter<'_>, i: Insn) {
     let ty = Type::int_of_log2(i.size() as u8);
-    let addr = l.xsp(i.rn());
+    let addr = l.base(i.rn());
     let [expected, new] = [i.rs(), i.rt()].map(|n| {
         let x = l.x(n);
         l.trunc(ty, x)
@@ -238,7 +238,7 @@ pub fn cas(l: &mut Lifter<'_>, i: Insn) {
 
 /// CASP{A,L} Rs, R(s+1), Rt, R(t+1), [Xn]
 pub fn casp(l: &mut Lifter<'_>, i: Insn) {
-    let addr = l.xsp(i.rn());
+    let addr = l.base(i.rn());
     let [expected, new] = [i.rs(), i.rt()].map(|n| {
         let (lo, hi) = (l.x(n), l.x(n + 1));
         join(l, i.sz(), lo, hi)

@@ -89,7 +89,7 @@ pub fn registers(layout: &RegLayout) -> Registers {
         feature("org.gnu.gdb.aarch64.fpu", FPU_TYPES, fpu),
         feature("org.gnu.gdb.aarch64.tls", "", vec![register("tpidr", 68, "data_ptr", thread)]),
     ];
-    Registers { architecture: "aarch64", features }
+    Registers { architecture: "aarch64", features, whole: u16::MAX }
 }
 
 #[cfg(test)]

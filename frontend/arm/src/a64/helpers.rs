@@ -41,7 +41,7 @@ pub const FIRST_SIMD: u32 = FIRST_FP + fp::HELPERS.len() as u32;
 pub const FIRST_CRYPTO: u32 = FIRST_SIMD + simd::HELPERS.len() as u32;
 const COUNT: usize = FIRST_CRYPTO as usize + crypto::HELPERS.len();
 
-pub use system::PC_ALIGNMENT_FAULT;
+pub use system::{CHECK_SP_ALIGNMENT, PC_ALIGNMENT_FAULT};
 
 const fn joined<const N: usize>(tables: &[&[HelperDef]]) -> [HelperDef; N] {
     let mut all = [tables[0][0]; N];

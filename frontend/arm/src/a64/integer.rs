@@ -98,7 +98,8 @@ fn add_sub_imm(l: &mut Lifter<'_>, i: Insn, subtract: bool, flags: bool) {
     let a = l.rsp(i.sf(), i.rn());
     if !flags {
         let r = l.add_imm(a, signed);
-        return l.set_xsp(i.rd(), r);
+        let from_sp = i.rn() == 31 && i.sf() == 1;
+        return l.set_base(i.rd(), r, if from_sp { imm } else { 1 });
     }
     let b = l.iconst(word_type(i.sf()), imm);
     add_sub(l, i.rd(), a, b, subtract, true);
@@ -289,8 +290,10 @@ fn logic_imm<'a>(l: &mut Lifter<'a>, i: Insn, op: Binary<'a>) {
 pub fn and_imm(l: &mut Lifter<'_>, i: Insn) {
     // The mask has no high half if sf is 0, so 64 bits do for both.
     let a = l.x(i.rn());
-    let r = l.and_imm(a, bit_mask(i).unwrap_or(0) as i64);
-    l.set_xsp(i.rd(), r);
+    let mask = bit_mask(i).unwrap_or(0) as i64;
+    let r = l.and_imm(a, mask);
+    // A multiple of 16 if the mask is one.
+    l.set_base(i.rd(), r, mask);
 }
 
 /// ORR Rd|SP, Rn, #imm

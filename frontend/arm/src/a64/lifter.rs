@@ -49,6 +49,10 @@ pub struct Lifter<'a> {
     pub fp_special: bool,
     /// Data addresses may have tags: see [`super::KEY_TAGGED`].
     tagged: bool,
+    /// See [`super::KEY_SP_CHECKED`].
+    sp_checked: bool,
+    /// The current instruction wrote SP in a way that may have misaligned it.
+    sp_loose: bool,
     /// Values of slots (x0 to x30, SP, NZCV, v0 to v31).
     slots: [Value; REMEMBERED],
     /// I32 views of x0 to x30 and SP.
@@ -87,6 +91,8 @@ impl<'a> Lifter<'a> {
             pc,
             fp_special: flags & super::KEY_FP_SPECIAL != 0,
             tagged: flags & super::KEY_TAGGED != 0,
+            sp_checked: flags & super::KEY_SP_CHECKED != 0,
+            sp_loose: false,
             slots: [Value::NONE; REMEMBERED],
             words: [Value::NONE; 32],
             scalars: [Value::NONE; 32],
@@ -144,6 +150,7 @@ impl<'a> Lifter<'a> {
 
     pub fn set(&mut self, slot: Slot, v: Value) {
         self.builder.set(slot, v);
+        self.sp_loose |= slot == regs::SP;
         if (slot.0 as usize) < REMEMBERED {
             self.forget_views(slot);
             self.slots[slot.0 as usize] = v;
@@ -209,6 +216,49 @@ impl<'a> Lifter<'a> {
     pub fn atomic_cas(&mut self, op: MemOp, addr: Value, expected: Value, new: Value) -> Value {
         let (addr, _) = self.address(addr, 0);
         self.builder.atomic_cas(op, addr, expected, new)
+    }
+
+    // The alignment of SP.
+
+    /// Xn or SP as the base of an access, before anything else of the access: a misaligned SP faults first.
+    pub fn base(&mut self, n: u32) -> Value {
+        let base = self.xsp(n);
+        if n == 31 && self.sp_checked {
+            self.call(super::helpers::CHECK_SP_ALIGNMENT, &[base], 0);
+        }
+        base
+    }
+
+    /// Writes Xn or SP: SP with a multiple of 16 if it was one before and `step` is one.
+    pub fn set_base(&mut self, n: u32, v: Value, step: i64) {
+        let loose = self.sp_loose;
+        self.set_xsp(n, v);
+        if step & 15 == 0 {
+            self.sp_loose = loose;
+        }
+    }
+
+    /// At the start of a block: once SP is checked it stays so, because the edges of the block lead to blocks that do.
+    pub fn note_sp_checked(&mut self) {
+        if self.sp_checked {
+            let one = self.iconst(Type::I64, 1);
+            self.builder.set(regs::SP_CHECKED, one);
+        }
+    }
+
+    /// Behind an instruction: leaves for code that checks SP, if the instruction wrote it and that misaligned it.
+    pub fn leave_if_sp_misaligned(&mut self) {
+        if !std::mem::take(&mut self.sp_loose) || self.sp_checked || self.ended() {
+            return;
+        }
+        let sp = self.xsp(31);
+        let low = self.and_imm(sp, 15);
+        let misaligned = self.icmp_imm(IntCc::Ne, low, 0);
+        let (leave, stay) = (self.label(), self.label());
+        self.brif(misaligned, leave, stay);
+        self.place(leave);
+        self.resync();
+        self.place(stay);
     }
 
     // General registers. Number 31 is XZR here.

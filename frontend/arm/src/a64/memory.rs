@@ -22,25 +22,25 @@ fn sign_extend(value: u32, bits: u32) -> i64 {
 
 /// Scaled unsigned offset.
 fn uimm(l: &mut Lifter<'_>, i: Insn, log2: u32) -> Address {
-    Address { base: l.xsp(i.rn()), offset: (i.imm12() as i64) << log2, back: None }
+    Address { base: l.base(i.rn()), offset: (i.imm12() as i64) << log2, back: None }
 }
 
 fn unscaled(l: &mut Lifter<'_>, i: Insn, _log2: u32) -> Address {
-    Address { base: l.xsp(i.rn()), offset: sign_extend(i.imm9(), 9), back: None }
+    Address { base: l.base(i.rn()), offset: sign_extend(i.imm9(), 9), back: None }
 }
 
 fn post(l: &mut Lifter<'_>, i: Insn, _log2: u32) -> Address {
-    Address { base: l.xsp(i.rn()), offset: 0, back: Some(sign_extend(i.imm9(), 9)) }
+    Address { base: l.base(i.rn()), offset: 0, back: Some(sign_extend(i.imm9(), 9)) }
 }
 
 fn pre(l: &mut Lifter<'_>, i: Insn, _log2: u32) -> Address {
     let offset = sign_extend(i.imm9(), 9);
-    Address { base: l.xsp(i.rn()), offset, back: Some(offset) }
+    Address { base: l.base(i.rn()), offset, back: Some(offset) }
 }
 
 /// Register offset, shifted by the access size if S.
 fn register(l: &mut Lifter<'_>, i: Insn, log2: u32) -> Address {
-    let base = l.xsp(i.rn());
+    let base = l.base(i.rn());
     let offset = extended(l, 1, i.rm(), i.option(), log2 * i.s());
     Address { base: l.add(base, offset), offset: 0, back: None }
 }
@@ -55,16 +55,16 @@ fn pair_offset(i: Insn, log2: u32) -> i64 {
 }
 
 fn pair(l: &mut Lifter<'_>, i: Insn, log2: u32) -> Address {
-    Address { base: l.xsp(i.rn()), offset: pair_offset(i, log2), back: None }
+    Address { base: l.base(i.rn()), offset: pair_offset(i, log2), back: None }
 }
 
 fn pair_post(l: &mut Lifter<'_>, i: Insn, log2: u32) -> Address {
-    Address { base: l.xsp(i.rn()), offset: 0, back: Some(pair_offset(i, log2)) }
+    Address { base: l.base(i.rn()), offset: 0, back: Some(pair_offset(i, log2)) }
 }
 
 fn pair_pre(l: &mut Lifter<'_>, i: Insn, log2: u32) -> Address {
     let offset = pair_offset(i, log2);
-    Address { base: l.xsp(i.rn()), offset, back: Some(offset) }
+    Address { base: l.base(i.rn()), offset, back: Some(offset) }
 }
 
 /// Computes an address for an access of `1 << log2` bytes.
@@ -73,7 +73,7 @@ type Mode = fn(&mut Lifter<'_>, Insn, u32) -> Address;
 fn write_back(l: &mut Lifter<'_>, i: Insn, address: &Address) {
     if let Some(delta) = address.back {
         let new = l.add_imm(address.base, delta);
-        l.set_xsp(i.rn(), new);
+        l.set_base(i.rn(), new, delta);
     }
 }
 

@@ -9,8 +9,8 @@
 //!   without the feature, and the others are undefined. BTI likewise.
 //! - Nothing shows LSE2, so exclusives, acquire/release and LSE accesses demand natural alignment; all other
 //!   accesses take any address.
-//! - A misaligned SP as base is not checked (Linux enables the check: SIGBUS). No working program depends on
-//!   it and it would cost a test at every stack access.
+//! - A misaligned SP as base faults (SCTLR_EL1.SA0, which Linux sets). What is tested is not each access but what could
+//!   misalign SP, see [`KEY_SP_CHECKED`].
 //! - The exclusive monitor is the address and value of the load; a store-exclusive is a compare-and-swap. So a
 //!   store that restores the old value between the two goes unseen (ABA), like in every user-level
 //!   translator. The monitor is lost at CLREX, at every store-exclusive, at SVC; whoever delivers a signal
@@ -52,6 +52,11 @@ pub const KEY_FP_SPECIAL: u64 = 1;
 /// it costs an operation at every access, so that begins with the first access that faults for
 /// its tag ([`GuestIsa::retry_fault`]).
 pub const KEY_TAGGED: u64 = 2;
+
+/// Key flag: SP is or was misaligned, so accesses with it as their base test it first (the manual's CheckSPAlignment).
+/// Code without this flag begins with an aligned SP and keeps it so: nearly all that writes SP adds a multiple of 16, and
+/// behind the rest (`mov sp, x29`) the block is left if SP is not aligned any more.
+pub const KEY_SP_CHECKED: u64 = 4;
 
 /// The AArch64 guest for one CPU model.
 pub struct Aarch64 {
@@ -114,9 +119,15 @@ impl GuestIsa for Aarch64 {
     }
 
     fn tb_key(&self, state: &CpuState) -> TbKey {
-        let tagged = state.get(regs::cell(regs::TAGGED)) != 0;
-        let fp = fpstate::key_flags(state.get(regs::cell(regs::FPCR)) as u32);
-        TbKey { pc: GuestVa(state.pc()), flags: fp | if tagged { KEY_TAGGED } else { 0 } }
+        let mut flags = fpstate::key_flags(state.get(regs::cell(regs::FPCR)) as u32);
+        if state.get(regs::cell(regs::TAGGED)) != 0 {
+            flags |= KEY_TAGGED;
+        }
+        let sp = state.get(regs::cell(regs::SP));
+        if sp & 15 | state.get(regs::cell(regs::SP_CHECKED)) != 0 {
+            flags |= KEY_SP_CHECKED;
+        }
+        TbKey { pc: GuestVa(state.pc()), flags }
     }
 
     fn lift(&self, key: TbKey, code: &mut dyn CodeReader, limits: LiftLimits, unit: &mut Unit) {
@@ -155,10 +166,14 @@ impl GuestIsa for Aarch64 {
             next += 1;
             let pc = l.pc;
             l.insn(pc, 4);
+            if pc == key.pc.0 {
+                l.note_sp_checked();
+            }
             match self.decoder.decode(word) {
                 Some(row) => (row.lift)(&mut l, decode::Insn(word)),
                 None => l.undefined(),
             }
+            l.leave_if_sp_misaligned();
             l.pc = l.pc.wrapping_add(4);
         }
         let len = l.pc.wrapping_sub(key.pc.0);

@@ -39,6 +39,8 @@ pub const TAGGED: Slot = Slot(74);
 /// FPSR.QC since FPSR was last loaded: set when any bit is. A vector, so that saturating instructions only have
 /// to or their lanes' differences into it; the FPSR slot has the bit after [`super::fpstate::save`].
 pub const QC: Slot = Slot(75);
+/// Non-zero once SP was misaligned: see [`super::KEY_SP_CHECKED`].
+pub const SP_CHECKED: Slot = Slot(76);
 
 /// The first state cell of a slot of this layout.
 pub const fn cell(slot: Slot) -> u16 {
@@ -47,7 +49,8 @@ pub const fn cell(slot: Slot) -> u16 {
         n @ 0..=32 => first + n,
         // Pairs of cells start at an even one; so does `QC`'s without a gap.
         n @ 33..=64 => first + 34 + 2 * (n - 33),
-        n => first + 98 + (n - 65),
+        n @ 65..=75 => first + 98 + (n - 65),
+        n => first + 99 + (n - 65),
     }
 }
 
@@ -70,6 +73,7 @@ pub fn layout() -> RegLayout {
         layout.add(name, Type::I64, None);
     }
     layout.add("qc", Type::V128, None);
+    layout.add("sp_checked", Type::I64, None);
     layout
 }
 
@@ -98,10 +102,11 @@ mod tests {
             (SSBS, "ssbs"),
             (TAGGED, "tagged"),
             (QC, "qc"),
+            (SP_CHECKED, "sp_checked"),
         ] {
             assert_eq!(layout.def(slot).name, name);
         }
-        assert_eq!(layout.slots().len(), QC.0 as usize + 1);
+        assert_eq!(layout.slots().len(), SP_CHECKED.0 as usize + 1);
         for n in 0..layout.slots().len() as u16 {
             assert_eq!(layout.cell(Slot(n)), cell(Slot(n)), "{}", layout.def(Slot(n)).name);
         }

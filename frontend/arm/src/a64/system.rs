@@ -15,6 +15,8 @@ use tulk_ir::{Access, FenceKind, HelperCx, NzcvCond, Type, Value};
 helpers! { super::helpers::FIRST_SYSTEM;
     /// The pc is misaligned: the fault that Linux turns into SIGBUS.
     PC_ALIGNMENT_FAULT = helper_pc_alignment_fault() -> (), Access::None, Access::None, traps;
+    /// A misaligned SP as the base of an access: the same.
+    CHECK_SP_ALIGNMENT = helper_check_sp_alignment(I64) -> (), Access::None, Access::None, traps;
     /// IC IVAU: the line that holds the address.
     INVALIDATE_LINE = helper_invalidate_line(I64) -> (), Access::None, Access::None;
     READ_COUNTER = helper_read_counter() -> I64, Access::None, Access::None;
@@ -31,6 +33,14 @@ const CODE_LINE: u64 = 64;
 fn helper_pc_alignment_fault(cx: &mut HelperCx<'_>, _: &[u128; 4]) -> Result<u128, Trap> {
     let va = GuestVa(cx.state.pc());
     Err(Trap::Mem(MemFault { va, kind: AccessKind::Exec, cause: FaultCause::Align }))
+}
+
+fn helper_check_sp_alignment(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+    let va = GuestVa(args[0] as u64);
+    if va.is_aligned(16) {
+        return Ok(0);
+    }
+    Err(Trap::Mem(MemFault { va, kind: AccessKind::Read, cause: FaultCause::Align }))
 }
 
 fn helper_invalidate_line(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
@@ -298,6 +308,8 @@ pub fn msr(l: &mut Lifter<'_>, i: Insn) {
         sysregs::FPSR => {
             let value = l.x(i.rt());
             l.call(WRITE_FPSR, &[value], 0);
+            // Float operations behind it raise their flags anew, though they may equal ones in front of it.
+            l.resync();
         }
         sysregs::TPIDR_EL0 => {
             let value = l.x(i.rt());

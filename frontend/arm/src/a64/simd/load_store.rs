@@ -16,12 +16,12 @@ fn write_back(l: &mut Lifter<'_>, i: Insn, base: Value, bytes: u32) {
     if field(i, 23, 1) == 0 {
         return;
     }
-    let next = if i.rm() == 31 {
-        l.add_imm(base, bytes as i64)
-    } else {
-        let offset = l.x(i.rm());
-        l.add(base, offset)
-    };
+    if i.rm() == 31 {
+        let next = l.add_imm(base, bytes as i64);
+        return l.set_base(i.rn(), next, bytes as i64);
+    }
+    let offset = l.x(i.rm());
+    let next = l.add(base, offset);
     l.set_xsp(i.rn(), next);
 }
 
@@ -86,7 +86,7 @@ pub fn ld_multiple(l: &mut Lifter<'_>, i: Insn) {
     let form = Form::vector(field(i, 10, 2) as u8, q(i));
     let (registers, interleaved) = structure(i);
     let bytes = registers * form.bits / 8;
-    let base = l.xsp(i.rn());
+    let base = l.base(i.rn());
     if !interleaved {
         let loaded: Vec<Value> = (0..registers)
             .map(|r| load_piece(l, base, r * form.bits / 8, form.bits == 128))
@@ -121,7 +121,7 @@ pub fn st_multiple(l: &mut Lifter<'_>, i: Insn) {
     let form = Form::vector(field(i, 10, 2) as u8, q(i));
     let (registers, interleaved) = structure(i);
     let bytes = registers * form.bits / 8;
-    let base = l.xsp(i.rn());
+    let base = l.base(i.rn());
     let sources: Vec<Value> = (0..registers).map(|r| l.v((i.rt() + r) & 31)).collect();
     // Which register byte lies at each memory byte.
     let mut place = [0u32; 64];
@@ -166,7 +166,7 @@ fn element_type(log2: u8) -> Type {
 pub fn ld_single(l: &mut Lifter<'_>, i: Insn) {
     let (registers, log2, lane) = single(i);
     let ty = element_type(log2);
-    let base = l.xsp(i.rn());
+    let base = l.base(i.rn());
     let loaded: Vec<Value> = (0..registers)
         .map(|r| l.load(ty, base, (r << log2) as i64, MemOp::of_log2(log2)))
         .collect();
@@ -182,7 +182,7 @@ pub fn ld_single(l: &mut Lifter<'_>, i: Insn) {
 /// ST1 to ST4 (single structure): {Vt.T ...}[index], [Xn|SP]{, Xm|#imm}
 pub fn st_single(l: &mut Lifter<'_>, i: Insn) {
     let (registers, log2, lane) = single(i);
-    let base = l.xsp(i.rn());
+    let base = l.base(i.rn());
     for r in 0..registers {
         let v = l.v((i.rt() + r) & 31);
         let element = l.vlane(lane_shape(element_type(log2)), v, lane);
@@ -195,7 +195,7 @@ pub fn st_single(l: &mut Lifter<'_>, i: Insn) {
 pub fn ld_replicate(l: &mut Lifter<'_>, i: Insn) {
     let (registers, log2, _) = single(i);
     let ty = element_type(log2);
-    let base = l.xsp(i.rn());
+    let base = l.base(i.rn());
     let loaded: Vec<Value> = (0..registers)
         .map(|r| l.load(ty, base, (r << log2) as i64, MemOp::of_log2(log2)))
         .collect();
