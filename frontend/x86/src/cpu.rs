@@ -329,9 +329,18 @@ impl CpuModel {
 
 use Feature::*;
 
-/// What only system software can use; programs in user mode do not see it.
-pub const PRIVILEGED: Features =
-    Features::of(&[Monitor, Pcid, X2apic, TscDeadline, TscAdjust, La57, ArchCapabilities, Pdpe1gb]);
+/// What only system software can use or switch on; programs in user mode do not see it.
+pub const PRIVILEGED: Features = Features::of(&[
+    Monitor,
+    Pcid,
+    X2apic,
+    TscDeadline,
+    TscAdjust,
+    La57,
+    ArchCapabilities,
+    Pdpe1gb,
+    Pku,
+]);
 
 /// Features that make no sense without another: dropped with it.
 const NEEDS: &[(Feature, Feature)] = &[
@@ -436,10 +445,10 @@ const EPYC: Features = SKYLAKE.without(INTEL_ONLY).with(Features::of(&[
 ]));
 const QEMU64: Features =
     PENTIUM3.with(Features::of(&[Clflush, Sse2, Sse3, Cx16, Syscall, Nx, Lm, LahfLm, Sse4a]));
-/// Everything that is implemented.
+/// Everything that is implemented but MONITOR, whose wait is shorter than HLT's.
 const MAX: Features = SKYLAKE.with(EPYC).with(Features::of(&[
     Clwb, Gfni, Vaes, Vpclmulqdq, Rdpid, Cldemote, Movdiri, Movdir64b, Fsrm, Serialize, D3nowExt,
-    D3now, Clzero, Umip, La57, Pku, Monitor,
+    D3now, Clzero, Umip, La57, Pku,
 ]));
 
 macro_rules! chips {

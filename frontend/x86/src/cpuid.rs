@@ -22,12 +22,15 @@ pub enum Word {
     E8Ebx,
 }
 
-/// XSAVE components that we know: x87, SSE, AVX.
+/// XSAVE components that we know: x87, SSE, AVX, protection keys.
 pub const XCR0_X87: u64 = 1;
 pub const XCR0_SSE: u64 = 2;
 pub const XCR0_AVX: u64 = 4;
+pub const XCR0_PKRU: u64 = 1 << 9;
 /// Offset and size of the AVX component in the standard XSAVE area.
 pub const XSAVE_AVX: (u32, u32) = (576, 256);
+/// The same of PKRU; in the compacted format it stands right behind what is before it.
+pub const XSAVE_PKRU: (u32, u32) = (832, 8);
 
 /// Frequency of the time-stamp counter that RDTSC shows: it counts nanoseconds.
 pub const TSC_HZ: u64 = 1_000_000_000;
@@ -37,12 +40,23 @@ pub const APIC_HZ: u64 = 1_000_000_000;
 
 /// The components that XCR0 may have.
 pub fn xcr0_supported(features: Features) -> u64 {
-    XCR0_X87 | XCR0_SSE | if features.has(Feature::Avx) { XCR0_AVX } else { 0 }
+    let with = |feature, component| if features.has(feature) { component } else { 0 };
+    XCR0_X87 | XCR0_SSE | with(Feature::Avx, XCR0_AVX) | with(Feature::Pku, XCR0_PKRU)
 }
 
 /// Size of the standard XSAVE area for these components.
 pub fn xsave_size(components: u64) -> u32 {
-    if components & XCR0_AVX != 0 { XSAVE_AVX.0 + XSAVE_AVX.1 } else { 576 }
+    match components {
+        _ if components & XCR0_PKRU != 0 => XSAVE_PKRU.0 + XSAVE_PKRU.1,
+        _ if components & XCR0_AVX != 0 => XSAVE_AVX.0 + XSAVE_AVX.1,
+        _ => 576,
+    }
+}
+
+/// Size of the compacted XSAVE area for these components.
+pub fn xsave_compacted_size(components: u64) -> u32 {
+    let with = |component, size| if components & component != 0 { size } else { 0 };
+    576 + with(XCR0_AVX, XSAVE_AVX.1) + with(XCR0_PKRU, XSAVE_PKRU.1)
 }
 
 fn word(features: Features, word: Word) -> u32 {
@@ -119,8 +133,9 @@ pub fn leaf(chip: usize, features: Features, at: Where, eax: u32, ecx: u32) -> [
             let all = xcr0_supported(features);
             match ecx {
                 0 => [all as u32, xsave_size(at.xcr0), xsave_size(all), 0],
-                1 => [word(Word::D1Eax), xsave_size(at.xcr0), 0, 0],
+                1 => [word(Word::D1Eax), xsave_compacted_size(at.xcr0), 0, 0],
                 2 if all & XCR0_AVX != 0 => [XSAVE_AVX.1, XSAVE_AVX.0, 0, 0],
+                9 if all & XCR0_PKRU != 0 => [XSAVE_PKRU.1, XSAVE_PKRU.0, 0, 0],
                 _ => [0; 4],
             }
         }
@@ -327,6 +342,11 @@ mod tests {
         assert_eq!(ask("Haswell", 0xd, 0), [7, 832, 832, 0]);
         assert_eq!(ask("Haswell", 0xd, 2), [256, 576, 0, 0]);
         assert_eq!(ask("Haswell,-avx", 0xd, 0)[0], 3);
+        // With protection keys they have a component; the kernel takes both for granted.
+        assert_eq!(ask("max", 0xd, 0), [0x207, 832, 840, 0]);
+        assert_eq!(ask("max", 0xd, 9), [8, 832, 0, 0]);
+        assert_eq!(ask("max,-pku", 0xd, 0), [7, 832, 832, 0]);
+        assert_eq!(ask("max,-pku", 0xd, 9), [0; 4]);
         assert_eq!(ask("Nehalem", 0xd, 0), ask("Nehalem", 0xb, 0));
     }
 }

@@ -145,7 +145,8 @@ pub fn registers(layout: &RegLayout, long: bool) -> Registers {
         feature("org.gnu.gdb.i386.avx", "", avx),
     ];
     features.retain(|f| !f.registers.is_empty());
-    Registers { architecture: if long { "i386:x86-64" } else { "i386" }, features }
+    let architecture = if long { "i386:x86-64" } else { "i386" };
+    Registers { architecture, features, whole: u16::MAX }
 }
 
 #[cfg(test)]

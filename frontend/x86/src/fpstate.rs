@@ -10,13 +10,14 @@
 //!   is pending.
 
 use crate::cpu::{Feature, Vendor};
-use crate::cpuid::{XCR0_AVX, XCR0_SSE, XCR0_X87, XSAVE_AVX};
+use crate::cpuid::{self, XCR0_AVX, XCR0_PKRU, XCR0_SSE, XCR0_X87, XSAVE_AVX, XSAVE_PKRU};
 use crate::decode::{Row, rows};
 use crate::helpers::{FIRST_FPSTATE, helpers};
 use crate::lifter::Lifter;
 use crate::operand::Intent;
 use crate::regs::{self, cell};
 use crate::segment;
+use crate::system::control;
 use crate::x87::unit::{ES, Unit};
 use iced_x86::{Instruction, Mnemonic, Register};
 use tulk_base::{CpuState, GuestVa, MemOp, RmwOp, Trap};
@@ -257,6 +258,12 @@ fn in_use(state: &CpuState) -> u64 {
     component(x87, XCR0_X87)
         | component(vectors(&regs::XMM), XCR0_SSE)
         | component(vectors(&regs::YMMH), XCR0_AVX)
+        | component(get(regs::PKRU) as u32 == 0, XCR0_PKRU)
+}
+
+/// Where PKRU stands in an area whose compacted layout has these components, or in one of the standard format.
+fn keys_at(compacted: Option<u64>) -> u64 {
+    compacted.map_or(XSAVE_PKRU.0, |layout| cpuid::xsave_compacted_size(layout & XCR0_AVX)) as u64
 }
 
 fn store_x87(cx: &mut HelperCx<'_>, area: Area, form: u64) -> Result<(), Trap> {
@@ -339,8 +346,8 @@ fn components(cx: &HelperCx<'_>, args: &[u128; 4]) -> u64 {
 fn size(form: u64, components: u64) -> u64 {
     match form & XSAVE {
         0 => 512,
-        _ if components & XCR0_AVX != 0 => (XSAVE_AVX.0 + XSAVE_AVX.1) as u64,
-        _ => HEADER + 64,
+        _ if form & COMPACT != 0 => cpuid::xsave_compacted_size(components) as u64,
+        _ => cpuid::xsave_size(components) as u64,
     }
 }
 
@@ -392,6 +399,10 @@ fn fpstate_save(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
             area.store128(cx.env, XSAVE_AVX.0 as u64 + 16 * n as u64, v)?;
         }
     }
+    if written & XCR0_PKRU != 0 {
+        let keys = cx.state.get(cell(regs::PKRU)) & 0xffff_ffff;
+        area.store(cx.env, keys_at(compact.then_some(wanted)), 8, keys)?;
+    }
     area.store(cx.env, HEADER, 8, old & !wanted | wanted & used)?;
     if compact {
         area.store(cx.env, HEADER + 8, 8, COMPACTED | wanted)?;
@@ -404,7 +415,8 @@ fn fpstate_restore(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap
     let form = args[3] as u64;
     let area = Area::new(cx.state, args[0] as u64, form & LONG != 0);
     let wanted = components(cx, args);
-    area.probe_block(cx.env, form, size(form, wanted), false)?;
+    // Where the keys are, the header says.
+    area.probe_block(cx.env, form, size(form, wanted & !XCR0_PKRU), false)?;
     if form & XSAVE == 0 {
         if form & SSE != 0 {
             let csr = area.load(cx.env, 24, 4)? as u32;
@@ -464,6 +476,10 @@ fn fpstate_restore(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap
     };
     let xmm = block(cx, XCR0_SSE, 160)?;
     let ymm = block(cx, XCR0_AVX, XSAVE_AVX.0 as u64)?;
+    let keys = match wanted & present & XCR0_PKRU {
+        0 => 0,
+        _ => area.load(cx.env, keys_at(compact.then_some(layout)), 4)?,
+    };
     if wanted & XCR0_X87 != 0 {
         if present & XCR0_X87 != 0 {
             load_x87(cx, area, form)?;
@@ -476,6 +492,9 @@ fn fpstate_restore(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap
     }
     if let Some(csr) = csr {
         set_mxcsr(cx, csr);
+    }
+    if wanted & XCR0_PKRU != 0 {
+        control::set_keys(cx, keys as u32);
     }
     for (bit, slots, values) in [(XCR0_SSE, regs::XMM, xmm), (XCR0_AVX, regs::YMMH, ymm)] {
         if wanted & bit != 0 {

@@ -23,9 +23,11 @@
 //! - Undefined flags: the table in [`flags`].
 #![forbid(unsafe_code)]
 
+pub mod bytes;
 pub mod cpu;
 pub mod cpuid;
 pub mod debug;
+pub mod debug_system;
 pub mod decode;
 pub mod flags;
 pub mod fpstate;
@@ -44,6 +46,7 @@ pub mod x87;
 pub use cpu::{CpuModel, Feature, Features};
 pub use lifter::Lifter;
 
+use bytes::LONGEST;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Formatter, Instruction};
 use iced_x86::{GasFormatter, OpKind};
 use key::Key;
@@ -152,9 +155,8 @@ impl X86 {
     }
 }
 
-/// Bytes fetched at a time, and the longest instruction.
+/// Bytes fetched at a time.
 const WINDOW: usize = 128;
-const LONGEST: usize = 15;
 
 /// One decoded instruction and the arithmetic flags that are read after it.
 #[derive(Clone, Copy)]
@@ -171,6 +173,8 @@ enum End {
     Limit,
     /// Bytes that are no instruction, of this length.
     Undefined(u64),
+    /// An instruction of more than [`LONGEST`] bytes.
+    TooLong,
     /// The code cannot be fetched at this address.
     Fetch(u64),
 }
@@ -205,10 +209,14 @@ impl X86 {
                 if left == 0 || left < LONGEST && have == WINDOW {
                     break;
                 }
+                let from = decoder.position();
                 let insn = decoder.decode();
                 if insn.is_invalid() {
                     if decoder.last_error() == DecoderError::NoMoreBytes && left < LONGEST {
                         return End::Fetch(start.wrapping_add(have as u64));
+                    }
+                    if bytes::is_too_long(key.code, &window[from..have]) {
+                        return End::TooLong;
                     }
                     return End::Undefined(insn.len().max(1) as u64);
                 }
@@ -303,8 +311,9 @@ impl GuestIsa for X86 {
         if self.is_system() {
             l = l.for_system();
         }
-        for d in &block {
+        for (d, behind) in block.iter().zip((0..block.len()).rev()) {
             let len = d.insn.len();
+            l.last = behind == 0;
             l.start_instruction(len as u64, d.live);
             l.pointers = d.pointers;
             let entry = self.table.entry(d.insn.code());
@@ -319,6 +328,10 @@ impl GuestIsa for X86 {
                 End::Undefined(len) => {
                     l.start_instruction(len, flags::ALL);
                     l.undefined();
+                }
+                End::TooLong => {
+                    l.start_instruction(LONGEST as u64, flags::ALL);
+                    l.exception(segment::GP, 0);
                 }
                 End::Fetch(va) if block.is_empty() => {
                     l.start_instruction(va.wrapping_sub(pc), flags::ALL);
@@ -348,7 +361,10 @@ impl GuestIsa for X86 {
     }
 
     fn debug_registers(&self) -> tulk_frontend::debug::Registers {
-        debug::registers(&self.layout, self.mode == Mode::X86_64)
+        match self.is_system() {
+            true => debug_system::registers(&self.layout, self.model.features.has(Feature::Lm)),
+            false => debug::registers(&self.layout, self.mode == Mode::X86_64),
+        }
     }
 
     fn disassemble(&self, key: TbKey, bytes: &[u8]) -> Option<(String, usize)> {

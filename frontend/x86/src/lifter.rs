@@ -94,6 +94,8 @@ pub struct Lifter<'a> {
     known: &'a [(Slot, u64)],
     /// Bit n: bits 255:128 of vector register n are zero.
     pub clear_uppers: u16,
+    /// The present instruction is the unit's last one.
+    pub last: bool,
 }
 
 /// Slots whose values are remembered: the general registers, the flags, and the vector registers.
@@ -161,6 +163,7 @@ impl<'a> Lifter<'a> {
             extended: None,
             known,
             clear_uppers: 0,
+            last: true,
         };
         l.cc_op = l.known(regs::CC_OP).map(|op| op as u32);
         l.flags.op = l.cc_op.map(CcOp::of_code);

@@ -169,8 +169,12 @@ pub const DEBUG_CTL: Slot = Slot(199);
 pub const XSS: Slot = Slot(200);
 /// 1 while an NMI waits for the end of the one in progress.
 pub const NMI_PENDING: Slot = Slot(201);
+/// 1 if an interrupt of the board waits for IF, as far as the engine knew when it looked last. Whoever sets IF has it look again.
+pub const EVENT_WAITS: Slot = Slot(202);
+/// The key flags behind a transfer that its helper made.
+pub const NEXT_KEY: Slot = Slot(203);
 /// Number of slots.
-pub const COUNT: u16 = 202;
+pub const COUNT: u16 = 204;
 
 /// Index in the GDT of the first TLS descriptor (64-bit Linux, for both kinds of programs).
 pub const GDT_TLS_FIRST: usize = 12;
@@ -263,8 +267,8 @@ pub fn layout(mode: Mode) -> RegLayout {
     for (name, ty) in SYSTEM_SLOTS {
         l.add(*name, *ty, None);
     }
-    // The lazy flags, and what `key::of_state` looks at.
-    l.imply([CC_OP, CC_DST, CC_SRC, EFLAGS, FTOP, FTAG, FCW, FSW, MXCSR, BLIND_FAULTS]);
+    // Which operation set the flags, and what `key::of_state` looks at.
+    l.imply([CC_OP, EFLAGS, FTOP, FTAG, FCW, FSW, MXCSR, BLIND_FAULTS]);
     l.imply(SEG_BASE.into_iter().chain(SEG_LIMIT).chain(SEG_ATTR));
     l.imply([CR0, CR4, EFER, XCR0, CPL, SHADOW, DR[7]]);
     l
@@ -361,6 +365,8 @@ const SYSTEM_SLOTS: &[(&str, Type)] = &[
     ("debug_ctl", Type::I64),
     ("xss", Type::I64),
     ("nmi_pending", Type::I32),
+    ("event_waits", Type::I32),
+    ("next_key", Type::I64),
 ];
 
 /// EFLAGS bits outside the arithmetic flags.
@@ -436,6 +442,7 @@ mod tests {
                 (DR[7], "dr7"),
                 (MTRR_FIX[10], "mtrr_fix10"),
                 (NMI_PENDING, "nmi_pending"),
+                (NEXT_KEY, "next_key"),
             ] {
                 assert_eq!(layout.def(slot).name, name);
             }

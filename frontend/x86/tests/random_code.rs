@@ -115,7 +115,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "generated code of 16-bit blocks faults on the host: cause not found yet"]
     fn code_16() {
         agree(16, 4000);
     }

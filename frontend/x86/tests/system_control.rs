@@ -269,8 +269,10 @@ fn extended_control_register() {
     };
     let code = [0x0f, 0x01, 0xd1];
     assert_eq!(set(cr4::OSXSAVE, 0, 7, &code), (7, Ok(())));
+    assert_eq!(set(cr4::OSXSAVE, 0, 0x207, &code), (0x207, Ok(())));
+    assert_eq!(set(cr4::OSXSAVE, 0, 0x201, &code), (0x201, Ok(())));
     assert_eq!(set(0, 0, 7, &code), (1, Err(Trap::Illegal)));
-    for (n, v) in [(1, 7), (0, 6), (0, 5), (0, 15), (0, 0)] {
+    for (n, v) in [(1, 7), (0, 6), (0, 5), (0, 15), (0, 0x200), (0, 0)] {
         assert_eq!(set(cr4::OSXSAVE, n, v, &code), (1, Err(GP)), "{n} {v}");
     }
     assert_eq!(set(0, 0, 0, &[0x0f, 0x01, 0xd0]).1, Err(Trap::Illegal));
@@ -484,6 +486,45 @@ fn port_instructions() {
     let end = pc.step();
     assert!(matches!(end, Err(Trap::Mem(f)) if f.cause == FaultCause::Page(2)), "{end:?}");
     assert_eq!((pc.asked(), pc.get(regs::RCX)), (vec![], 2));
+}
+
+/// PKRU is component 9: where the standard and the compacted format have it, and what restoring it does.
+#[test]
+fn protection_keys_are_a_component() {
+    const AREA: u64 = 0x8000;
+    const KEYS: u128 = 0x1234_5678;
+    let xsave: &[u8] = &[0x0f, 0xae, 0x27, 0x0f, 0xae, 0x2f];
+    let xsavec: &[u8] = &[0x0f, 0xc7, 0x27, 0x0f, 0xae, 0x2f];
+    for (code, wanted, at) in
+        [(xsave, 0x207, 832), (xsave, 0x200, 832), (xsavec, 0x207, 832), (xsavec, 0x200, 576)]
+    {
+        let mut pc = Pc::with_code("max", Start::Long(0), code);
+        let all = cr4::PAE | cr4::OSFXSR | cr4::OSXSAVE | cr4::PKE;
+        for (slot, v) in [
+            (regs::CR4, all),
+            (regs::XCR0, 0x207),
+            (regs::RDI, AREA),
+            (regs::RAX, wanted),
+            (regs::PKRU, KEYS as u64),
+        ] {
+            pc.set(slot, v);
+        }
+        assert_eq!(pc.step(), Ok(()));
+        assert_eq!(pc.outside.read(AREA + at, 8), KEYS, "{wanted:#x}");
+        assert_eq!(pc.outside.read(AREA + 512, 8) & 0x200, 0x200, "{wanted:#x}");
+        let layout = if code == xsavec { 1 << 63 | wanted as u128 } else { 0 };
+        assert_eq!(pc.outside.read(AREA + 520, 8), layout);
+        // Other keys come back, and what was translated under them goes.
+        pc.set(regs::PKRU, 0);
+        assert_eq!(pc.step(), Ok(()));
+        assert_eq!(pc.get(regs::PKRU) as u128, KEYS);
+        assert_eq!(pc.asked(), [Asked::Flush(TlbFlush::All)]);
+        // A component that is not there is set to zero.
+        pc.outside.write(AREA + 512, 8, 0);
+        pc.state.set_pc(CODE + 3);
+        assert_eq!(pc.step(), Ok(()));
+        assert_eq!(pc.get(regs::PKRU), 0);
+    }
 }
 
 #[test]

@@ -493,11 +493,16 @@ fn control_set_components(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u12
     Ok(0)
 }
 
-fn control_set_keys(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    if cx.state.get(cell(regs::PKRU)) as u32 != args[0] as u32 {
-        cx.state.set(cell(regs::PKRU), args[0] as u64);
+/// Writes PKRU.
+pub fn set_keys(cx: &mut HelperCx<'_>, keys: u32) {
+    if cx.state.get(cell(regs::PKRU)) as u32 != keys {
+        cx.state.set(cell(regs::PKRU), keys as u64);
         flush(cx, TlbFlush::All);
     }
+}
+
+fn control_set_keys(cx: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+    set_keys(cx, args[0] as u32);
     Ok(0)
 }
 

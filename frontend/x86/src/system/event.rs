@@ -276,6 +276,30 @@ fn memory(cx: &mut HelperCx<'_>, fault: MemFault) -> (u8, u32) {
     }
 }
 
+/// A line of `-d int`: vector, error code, whether software asked, and the registers.
+#[cold]
+fn log(state: &CpuState, event: &Event) {
+    let g = |n: usize| get(state, regs::GPR[n]);
+    tracing::debug!(
+        target: "int",
+        "v={:02x} e={:04x} i={} cpl={} IP={:04x}:{:016x} pc={:016x} SP={:04x}:{:016x} CR2={:016x}\n\
+         RAX={:016x} RBX={:016x} RCX={:016x} RDX={:016x}\nRSI={:016x} RDI={:016x} RBP={:016x} EFL={:08x}",
+        event.vector,
+        event.code.unwrap_or(0),
+        u8::from(!matches!(event.source, Source::Exception)),
+        cpl(state),
+        get32(state, regs::SEG[regs::CS]),
+        instruction_pointer(state, event.pc),
+        event.pc,
+        get32(state, regs::SEG[regs::SS]),
+        g(4),
+        get(state, regs::CR2),
+        g(0), g(3), g(1), g(2),
+        g(6), g(7), g(5),
+        regs::eflags(state),
+    );
+}
+
 /// One try.
 fn attempt(cx: &mut HelperCx<'_>, event: &Event) -> Fallible<()> {
     if event.vector == DB && event.source == Source::Exception {
@@ -285,6 +309,9 @@ fn attempt(cx: &mut HelperCx<'_>, event: &Event) -> Fallible<()> {
         set(cx.state, regs::PENDING_DB, 0);
         let armed = get(cx.state, regs::DR[7]) & !debug::DR7_GD;
         set(cx.state, regs::DR[7], armed);
+    }
+    if tracing::enabled!(target: "int", tracing::Level::DEBUG) {
+        log(cx.state, event);
     }
     let entered = enter(cx, event);
     match entered {

@@ -9,11 +9,10 @@
 //! - Lifted accesses name the MMU index that the key gives ([`crate::key::Key::mmu`]); helpers use [`data_mmu`].
 //!
 //! Where we leave the manual:
-//! - An instruction of more than 15 bytes is #UD, not #GP. Code of 16 bits may run over the end of its 64 KiB.
+//! - Code of 16 bits may run over the end of its 64 KiB.
 //! - A near branch to a non-canonical address is #GP at the target, not at the branch.
 //! - FSTENV and FSAVE have the protected-mode format in real mode, too.
-//! - There is no XSAVE component for PKRU.
-//! - MONITOR and MWAIT do nothing; RDPMC is always #GP, as there are no counters.
+//! - MONITOR and MWAIT do nothing, and models that are not asked for it do not announce them; RDPMC is always #GP, as there are no counters.
 
 pub mod control;
 pub mod debug;

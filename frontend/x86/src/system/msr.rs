@@ -33,7 +33,7 @@ const GENERAL_PROTECTION: Trap = Trap::Guest { vector: GP, code: 0 };
 pub const MICROCODE: u64 = 0x1_0000_0000;
 
 /// Numbers.
-mod number {
+pub mod number {
     pub const TSC: u32 = 0x10;
     pub const PLATFORM_ID: u32 = 0x17;
     pub const APIC_BASE: u32 = 0x1b;
@@ -161,7 +161,7 @@ const FIXED: &[(u32, u64, bool, Feature)] = &[
 ];
 
 /// IA32_ARCH_CAPABILITIES: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO,
-/// SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO: nothing here speculates.
+/// SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO: nothing here speculates.
 const ARCHITECTURE: u64 = 1 << 0
     | 1 << 1
     | 1 << 3
@@ -175,7 +175,8 @@ const ARCHITECTURE: u64 = 1 << 0
     | 1 << 20
     | 1 << 24
     | 1 << 26
-    | 1 << 27;
+    | 1 << 27
+    | 1 << 62;
 
 fn fixed_mtrr(msr: u32) -> Option<Slot> {
     let n = match msr {

@@ -121,6 +121,10 @@ impl SystemIsa for X86 {
             && state.get(cell(regs::WAIT_FOR_STARTUP)) as u32 == 0
     }
 
+    fn note_waiting(&self, state: &mut CpuState, waits: bool) {
+        state.set(cell(regs::EVENT_WAITS), waits as u64);
+    }
+
     fn reset_processor(&self, state: &mut CpuState, cpu: u32) {
         for slot in self.layout.slots() {
             for cell in slot.cell..slot.cell + slot.ty.cells() {

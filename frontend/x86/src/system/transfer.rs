@@ -59,6 +59,26 @@ fn real_segments(l: &Lifter<'_>) -> bool {
     l.key.real() || l.key.has(key::VM86)
 }
 
+/// Leaves for the pc that a helper gave, which has also set the key flags there ([`arrived`]): without a look at the board.
+fn arrive(l: &mut Lifter<'_>, pc: Value) {
+    if l.key.single() || l.key.has(key::SHADOW) {
+        return leave(l, pc);
+    }
+    let flags = l.get(regs::NEXT_KEY);
+    l.deref_mut().exit_indirect(ExitKind::Jump, pc, None, Some(flags));
+}
+
+/// The end of a helper behind which [`arrive`] stands.
+fn arrived(cx: &mut HelperCx<'_>, pc: u64) -> Answer {
+    let state = &mut *cx.state;
+    let key = key::of_system_state(state);
+    set(state, regs::NEXT_KEY, key);
+    if get32(state, regs::EVENT_WAITS) != 0 && get32(state, regs::EFLAGS) & eflags::IF != 0 {
+        state.request_events();
+    }
+    Ok(pc as u128)
+}
+
 /// Leaves for a computed pc without a debug trap in between.
 fn leave(l: &mut Lifter<'_>, pc: Value) {
     l.deref_mut().exit_indirect(ExitKind::Resync, pc, None, None);
@@ -174,7 +194,10 @@ fn iret(l: &mut Lifter<'_>, insn: &Instruction) {
     };
     let next = next_pc(l);
     let pc = l.call(IRET, &[next], size);
-    l.exit_indirect(ExitKind::Resync, pc);
+    if l.key.single() {
+        return l.exit_indirect(ExitKind::Resync, pc);
+    }
+    arrive(l, pc);
 }
 
 fn software(l: &mut Lifter<'_>, imm: i64) {
@@ -208,14 +231,14 @@ fn into(l: &mut Lifter<'_>, _: &Instruction) {
 fn syscall(l: &mut Lifter<'_>, _: &Instruction) {
     let next = next_pc(l);
     let pc = l.call(SYSCALL, &[next], 0);
-    leave(l, pc);
+    arrive(l, pc);
 }
 
 /// SYSRET, SYSRETQ
 fn sysret(l: &mut Lifter<'_>, insn: &Instruction) {
     let wide = insn.mnemonic() == Mnemonic::Sysretq;
     let pc = l.call(SYSRET, &[], wide as i64);
-    leave(l, pc);
+    arrive(l, pc);
 }
 
 /// SYSENTER
@@ -354,6 +377,17 @@ fn sti(l: &mut Lifter<'_>, _: &Instruction) {
     let shadow = l.xor_imm(was, 1);
     let new = l.or_imm(old, eflags::IF as i64);
     l.set(regs::EFLAGS, new);
+    if !(l.last || l.key.single() || l.key.has(key::SHADOW)) {
+        // Nothing waits: there is nothing to take behind the next instruction, which is in this block.
+        let waits = l.get(regs::EVENT_WAITS);
+        let (something, nothing) = (l.label(), l.label());
+        l.brif(waits, something, nothing);
+        l.place(something);
+        let one = l.iconst(Type::I32, 1);
+        l.set(regs::SHADOW, one);
+        l.resync();
+        return l.place(nothing);
+    }
     l.set(regs::SHADOW, shadow);
     l.resync();
 }
@@ -422,7 +456,7 @@ fn transfer_return(cx: &mut HelperCx<'_>, args: Args<'_>) -> Answer {
 fn transfer_iret(cx: &mut HelperCx<'_>, args: Args<'_>) -> Answer {
     let pc = far::iret(cx, args[3] as u8, args[0] as u64)?;
     super::processor::take_pending_nmi(cx, pc)?;
-    Ok(pc as u128)
+    arrived(cx, pc)
 }
 
 const INT3: i64 = 1 << 8;
@@ -440,10 +474,12 @@ fn transfer_interrupt(cx: &mut HelperCx<'_>, args: Args<'_>) -> Answer {
 }
 
 fn transfer_syscall(cx: &mut HelperCx<'_>, args: Args<'_>) -> Answer {
-    fast_call::syscall(cx, args[0] as u64).map(u128::from)
+    let pc = fast_call::syscall(cx, args[0] as u64)?;
+    arrived(cx, pc)
 }
 fn transfer_sysret(cx: &mut HelperCx<'_>, args: Args<'_>) -> Answer {
-    fast_call::sysret(cx, args[3] != 0).map(u128::from)
+    let pc = fast_call::sysret(cx, args[3] != 0)?;
+    arrived(cx, pc)
 }
 fn transfer_sysenter(cx: &mut HelperCx<'_>, _: Args<'_>) -> Answer {
     fast_call::sysenter(cx).map(u128::from)

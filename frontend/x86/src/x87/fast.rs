@@ -1,160 +1,195 @@
 //! The common case of x87 arithmetic: normal numbers, rounding to nearest with 64 bits, a normal result. Everything
 //! else is left to the soft-float library, which `tests` compares with.
 
-use super::unit::{C0, C1, C3, Op};
+use super::unit::{C0, C1, C3, Format, Op};
+use tulk_ir::Halves;
 
 /// Inexact, in the status word.
-const INEXACT: u16 = 0x20;
-const EXP_MAX: i32 = 0x7fff;
-const BIAS: i32 = 0x3fff;
+const INEXACT: u64 = 0x20;
+const EXP_MAX: i64 = 0x7fff;
+const BIAS: i64 = 0x3fff;
 const ONE: u64 = 1 << 63;
 
 /// Whether the control word rounds to nearest with 64 bits.
 #[inline]
-pub fn applies(fcw: u16) -> bool {
+pub fn applies(fcw: u64) -> bool {
     fcw & 0xf00 == 0x300
 }
 
-/// Sign (in bit 15), exponent and significand of a normal number.
-#[inline]
-fn normal(a: u128) -> Option<(u16, i32, u64)> {
-    let (significand, high) = (a as u64, (a >> 64) as u16);
-    let exp = (high & 0x7fff) as i32;
-    // The exponents 1 to 0x7ffe, with the integer bit.
-    let good = (exp - 1) as u32 <= (EXP_MAX - 2) as u32 && significand >> 63 != 0;
-    good.then_some((high & 0x8000, exp, significand))
+/// A normal number.
+#[derive(Clone, Copy)]
+pub struct Normal {
+    /// In bit 15.
+    sign: u64,
+    exp: i64,
+    significand: u64,
 }
 
-/// Rounds a significand with 64 bits behind it, and what the status word gets.
-#[inline]
-fn rounded(sign: u16, exp: i32, v: u128) -> Option<(u128, u16)> {
-    let (kept, rest) = ((v >> 64) as u64, v as u64);
-    let up = rest > ONE || rest == ONE && kept & 1 != 0;
+impl Normal {
+    /// Of a register: the exponents 1 to 0x7ffe, with the integer bit.
+    #[inline(always)]
+    pub fn of_register(significand: u64, high: u64) -> Option<Normal> {
+        let exp = high & 0x7fff;
+        let good = exp.wrapping_sub(1) < EXP_MAX as u64 - 1 && significand >> 63 != 0;
+        good.then_some(Normal { sign: high & 0x8000, exp: exp as i64, significand })
+    }
+
+    /// Of a binary format in memory.
+    #[inline(always)]
+    fn of_format<const FRACTION: u32, const EXPONENT: u32>(raw: u64) -> Option<Normal> {
+        let largest = (1 << EXPONENT) - 1;
+        let exp = raw >> FRACTION & largest;
+        let significand = raw << (63 - FRACTION) | ONE;
+        let sign = (raw >> (FRACTION + EXPONENT) & 1) << 15;
+        let good = exp.wrapping_sub(1) < largest - 1;
+        good.then_some(Normal { sign, exp: exp as i64 + BIAS - largest as i64 / 2, significand })
+    }
+
+    /// Of an operand in this format, if it is one of the quick ones.
+    #[inline(always)]
+    pub fn of_memory(format: Format, raw: u64) -> Option<Normal> {
+        match format {
+            Format::F64 => Normal::of_format::<52, 11>(raw),
+            Format::F32 => Normal::of_format::<23, 8>(raw as u32 as u64),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn negated(self) -> Normal {
+        Normal { sign: self.sign ^ 0x8000, ..self }
+    }
+}
+
+/// Rounds a significand with 64 bits behind it. As in [`super::number`] what the status word gets stands above the number.
+#[inline(always)]
+fn rounded(sign: u64, exp: i64, kept: u64, rest: u64) -> Option<Halves> {
+    // Up above one half, and from one half to even.
+    let (_, up) = rest.overflowing_add(ONE - 1 + (kept & 1));
     let (significand, carry) = kept.overflowing_add(up as u64);
-    let exp = exp + carry as i32;
+    let exp = exp + carry as i64;
     // A carry leaves zeros.
     let significand = significand | (carry as u64) << 63;
-    if exp <= 0 || exp >= EXP_MAX {
-        return None;
-    }
-    let status = if rest != 0 { INEXACT } else { 0 } | if up { C1 } else { 0 };
-    Some(((significand as u128) | ((exp as u16 | sign) as u128) << 64, status))
+    let status = if rest != 0 { INEXACT } else { 0 } | (up as u64) << C1.trailing_zeros();
+    let high = exp as u64 | sign | status << 16;
+    (exp > 0 && exp < EXP_MAX).then_some(Halves(significand, high))
 }
 
-#[inline]
-fn add(a: (u16, i32, u64), b: (u16, i32, u64)) -> Option<(u128, u16)> {
-    let (large, small) = if (a.1, a.2) >= (b.1, b.2) { (a, b) } else { (b, a) };
-    let distance = (large.1 - small.1) as u32;
-    let x = (large.2 as u128) << 64;
-    let y = (small.2 as u128) << 64;
+#[inline(always)]
+fn add(a: Normal, b: Normal) -> Option<Halves> {
+    let swap = (a.exp, a.significand) < (b.exp, b.significand);
+    let (large, small) = if swap { (b, a) } else { (a, b) };
+    let distance = (large.exp - small.exp) as u32;
     // What is shifted out leaves a mark in the lowest bit.
-    let y = match distance {
-        0..=64 => y >> distance,
-        65..=127 => y >> distance | (y << (128 - distance) != 0) as u128,
-        _ => 1,
-    };
-    if large.0 == small.0 {
-        let (sum, carry) = x.overflowing_add(y);
-        if carry {
-            return rounded(large.0, large.1 + 1, sum >> 1 | sum & 1 | 1 << 127);
+    let (high, low) = match distance {
+        0 => (small.significand, 0),
+        1..64 => (small.significand >> distance, small.significand << (64 - distance)),
+        64 => (0, small.significand),
+        65..128 => {
+            let lost = small.significand << (128 - distance) != 0;
+            (0, small.significand >> (distance - 64) | lost as u64)
         }
-        return rounded(large.0, large.1, sum);
+        _ => (0, 1),
+    };
+    if large.sign == small.sign {
+        let (high, carry) = large.significand.overflowing_add(high);
+        let n = carry as u32;
+        let low = low >> n | low & n as u64 | (high & n as u64) << 63;
+        let high = high >> n | (carry as u64) << 63;
+        return rounded(large.sign, large.exp + n as i64, high, low);
     }
-    let difference = x - y;
-    if difference == 0 {
-        return Some((0, 0));
+    let (low, borrow) = 0u64.overflowing_sub(low);
+    let high = large.significand - high - borrow as u64;
+    let (high, low, exp) =
+        if high != 0 { (high, low, large.exp) } else { (low, 0, large.exp - 64) };
+    if high == 0 {
+        return Some(Halves(0, 0));
     }
-    let n = difference.leading_zeros();
-    rounded(large.0, large.1 - n as i32, difference << n)
+    let n = high.leading_zeros();
+    let high = high << n | low >> 1 >> (63 - n);
+    rounded(large.sign, exp - n as i64, high, low << n)
 }
 
-#[inline]
-fn mul(a: (u16, i32, u64), b: (u16, i32, u64)) -> Option<(u128, u16)> {
-    let product = a.2 as u128 * b.2 as u128;
-    let n = product.leading_zeros();
-    rounded(a.0 ^ b.0, a.1 + b.1 - BIAS + 1 - n as i32, product << n)
+#[inline(always)]
+fn mul(a: Normal, b: Normal) -> Option<Halves> {
+    let product = a.significand as u128 * b.significand as u128;
+    let (high, low) = ((product >> 64) as u64, product as u64);
+    // The product of two numbers in [1, 2) is in [1, 4).
+    let top = high >> 63;
+    let n = 1 - top;
+    let high = high << n | (low >> 63) & n;
+    rounded(a.sign ^ b.sign, a.exp + b.exp - BIAS + top as i64, high, low << n)
 }
 
-#[inline]
-fn div(a: (u16, i32, u64), b: (u16, i32, u64)) -> Option<(u128, u16)> {
-    let less = a.2 < b.2;
-    let dividend = (a.2 as u128) << (63 + less as u32);
-    let (quotient, rest) = (dividend / b.2 as u128, (dividend % b.2 as u128) as u64);
+#[inline(always)]
+fn div(a: Normal, b: Normal) -> Option<Halves> {
+    let less = a.significand < b.significand;
+    let dividend = (a.significand as u128) << (63 + less as u32);
+    let quotient = (dividend / b.significand as u128) as u64;
+    let rest = (dividend as u64).wrapping_sub(quotient.wrapping_mul(b.significand));
     // Where the rest stands to one half: below, at, above.
-    let half = (rest as u128 * 2).cmp(&(b.2 as u128)) as i64;
+    let half = (rest as u128 * 2).cmp(&(b.significand as u128)) as i64;
     let behind = if rest == 0 { 0 } else { (ONE as i64).wrapping_add(half) as u64 };
-    rounded(a.0 ^ b.0, a.1 - b.1 + BIAS - less as i32, quotient << 64 | behind as u128)
+    rounded(a.sign ^ b.sign, a.exp - b.exp + BIAS - less as i64, quotient, behind)
 }
 
-/// `a op b` for the first six operations, and what the status word gets.
-#[inline]
-pub fn arithmetic(op: Op, a: u128, b: u128) -> Option<(u128, u16)> {
-    let (a, b) = (normal(a)?, normal(b)?);
-    let minus = |v: (u16, i32, u64)| (v.0 ^ 0x8000, v.1, v.2);
+/// `a op b` for the first six operations.
+#[inline(always)]
+pub fn arithmetic(op: Op, a: Normal, b: Normal) -> Option<Halves> {
     match op {
         Op::Add => add(a, b),
-        Op::Sub => add(a, minus(b)),
-        Op::SubR => add(b, minus(a)),
+        Op::Sub => add(a, b.negated()),
+        Op::SubR => add(b, a.negated()),
         Op::Mul => mul(a, b),
         Op::Div => div(a, b),
         _ => div(b, a),
     }
 }
 
-/// A key that orders normal numbers and zeros.
-#[inline]
-fn place(a: u128) -> Option<i128> {
-    let (significand, high) = (a as u64, (a >> 64) as u16);
-    if normal(a).is_none() && (significand != 0 || high & 0x7fff != 0) {
-        return None;
+/// Condition codes of a comparison of normal numbers.
+#[inline(always)]
+pub fn compare(a: Normal, b: Normal) -> u16 {
+    // The order of magnitudes, turned round for negative numbers.
+    let (x, y) = if a.sign != 0 { (b, a) } else { (a, b) };
+    let less = (x.exp, x.significand) < (y.exp, y.significand);
+    let equal = (x.exp, x.significand) == (y.exp, y.significand);
+    match (a.sign == b.sign, equal) {
+        (false, _) => (a.sign >> 15) as u16 * C0,
+        (true, true) => C3,
+        (true, false) => less as u16 * C0,
     }
-    let magnitude = ((high & 0x7fff) as i128) << 64 | significand as i128;
-    Some(if high & 0x8000 != 0 { -magnitude } else { magnitude })
 }
 
-/// Condition codes of a comparison.
-#[inline]
-pub fn compare(a: u128, b: u128) -> Option<u16> {
-    let (a, b) = (place(a)?, place(b)?);
-    Some(match a.cmp(&b) {
-        std::cmp::Ordering::Less => C0,
-        std::cmp::Ordering::Equal => C3,
-        std::cmp::Ordering::Greater => 0,
-    })
-}
-
-/// To a binary format with `FRACTION` bits behind the integer bit and `EXPONENT` bits of exponent, and what the
-/// status word gets.
-#[inline]
-fn narrowed<const FRACTION: u32, const EXPONENT: u32>(a: u128) -> Option<(u64, u16)> {
-    let (sign, exp, significand) = normal(a)?;
+/// To a binary format with `FRACTION` bits behind the integer bit and `EXPONENT` bits of exponent.
+#[inline(always)]
+fn narrowed<const FRACTION: u32, const EXPONENT: u32>(a: Normal) -> Option<Halves> {
     let largest = (1 << EXPONENT) - 1;
-    let exp = exp - BIAS + largest / 2;
+    let exp = a.exp - BIAS + largest / 2;
     if !(1..largest).contains(&exp) {
         return None;
     }
-    let rest = significand << (FRACTION + 1);
-    let kept = significand >> (63 - FRACTION);
-    let up = rest > ONE || rest == ONE && kept & 1 != 0;
+    let rest = a.significand << (FRACTION + 1);
+    let kept = a.significand >> (63 - FRACTION);
+    let (_, up) = rest.overflowing_add(ONE - 1 + (kept & 1));
     // The integer bit adds one to the exponent, a carry another.
     let v = ((exp - 1) as u64) << FRACTION;
     let v = v + kept + up as u64;
     if v >> FRACTION == largest as u64 {
         return None;
     }
-    let status = if rest != 0 { INEXACT } else { 0 } | if up { C1 } else { 0 };
-    Some((v | (sign as u64) << (FRACTION + EXPONENT - 15), status))
+    let status = if rest != 0 { INEXACT } else { 0 } | (up as u64) << C1.trailing_zeros();
+    Some(Halves(v | a.sign << (FRACTION + EXPONENT - 15), status << 16))
 }
 
-/// To a binary64, and what the status word gets.
-#[inline]
-pub fn to_double(a: u128) -> Option<(u64, u16)> {
+/// To a binary64.
+#[inline(always)]
+pub fn to_double(a: Normal) -> Option<Halves> {
     narrowed::<52, 11>(a)
 }
 
-/// To a binary32, and what the status word gets.
-#[inline]
-pub fn to_single(a: u128) -> Option<(u64, u16)> {
+/// To a binary32.
+#[inline(always)]
+pub fn to_single(a: Normal) -> Option<Halves> {
     narrowed::<23, 8>(a)
 }
 
@@ -194,6 +229,10 @@ mod tests {
         }
     }
 
+    fn with_status(v: u128, flags: tulk_softfloat::Flags) -> Option<Halves> {
+        Some((v | (unit::status(flags) as u128) << 80).into())
+    }
+
     #[test]
     fn agrees_with_softfloat() {
         let mut next = numbers();
@@ -201,27 +240,43 @@ mod tests {
         for n in 0..300_000 {
             let (a, b) = (next(), next());
             let b = if n % 5 == 0 { a ^ (n as u128 & 3) } else { b };
+            let normal = |v: u128| Normal::of_register(v as u64, (v >> 64) as u64);
+            let (Some(x), Some(y)) = (normal(a), normal(b)) else { continue };
             for op in [Op::Add, Op::Sub, Op::SubR, Op::Mul, Op::Div, Op::DivR] {
-                let Some(fast) = arithmetic(op, a, b) else { continue };
+                let Some(fast) = arithmetic(op, x, y) else { continue };
                 let mut env = Env::x87(0x37f);
                 let v = unit::arithmetic(op, &mut env, a, b);
-                assert_eq!(fast, (v, unit::status(env.flags)), "{op:?} {a:020x} {b:020x}");
+                assert_eq!(Some(fast), with_status(v, env.flags), "{op:?} {a:020x} {b:020x}");
                 taken += 1;
             }
-            if let Some(codes) = compare(a, b) {
-                assert_eq!(codes, unit::compare(a, b, true), "compare {a:020x} {b:020x}");
+            assert_eq!(compare(x, y), unit::compare(a, b, true), "compare {a:020x} {b:020x}");
+            let (mut env, mut narrow) = (Env::x87(0x37f), Env::x87(0x37f));
+            let double = convert::<F80, F64>(&mut env, a);
+            let single = convert::<F80, F32>(&mut narrow, a);
+            if let Some(fast) = to_double(x) {
+                assert_eq!(Some(fast), with_status(double as u128, env.flags), "{a:020x}");
             }
-            if let Some(fast) = to_double(a) {
-                let mut env = Env::x87(0x37f);
-                let v = convert::<F80, F64>(&mut env, a);
-                assert_eq!(fast, (v, unit::status(env.flags)), "to double {a:020x}");
-            }
-            if let Some(fast) = to_single(a) {
-                let mut env = Env::x87(0x37f);
-                let v = convert::<F80, F32>(&mut env, a) as u64;
-                assert_eq!(fast, (v, unit::status(env.flags)), "to single {a:020x}");
+            if let Some(fast) = to_single(x) {
+                assert_eq!(Some(fast), with_status(single as u128, narrow.flags), "{a:020x}");
             }
         }
         assert!(taken > 900_000, "{taken} operations were common");
+    }
+
+    #[test]
+    fn operands_in_memory() {
+        let mut taken = 0;
+        for n in 0..200_000u64 {
+            let raw = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(n as u32 % 64);
+            for (format, raw) in [(Format::F64, raw), (Format::F32, raw as u32 as u64)] {
+                let Some(fast) = Normal::of_memory(format, raw) else { continue };
+                let (wide, denormal) = unit::widened(format, raw as u128);
+                assert!(!denormal);
+                let high = fast.exp as u64 | fast.sign;
+                assert_eq!(Halves(fast.significand, high), wide.into(), "{format:?} {raw:x}");
+                taken += 1;
+            }
+        }
+        assert!(taken > 300_000, "{taken} operands were common");
     }
 }

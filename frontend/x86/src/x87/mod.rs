@@ -272,8 +272,12 @@ fn arithmetic(l: &mut Lifter<'_>, insn: &Instruction) {
         None if step.to_i => (l.st(step.i), l.st(0)),
         None => (l.st(0), l.st(step.i)),
     };
+    let b = match step.format {
+        Some(Format::F64 | Format::F32) => l.lo64(b),
+        _ => b,
+    };
     let fcw = l.get(regs::FCW);
-    let v = l.call(number::helper(op), &[a, b, fcw], step.pack());
+    let v = l.call(number::helper(op, step.format), &[a, b, fcw], step.pack());
     l.set_result(if step.to_i { step.i } else { 0 }, v);
     l.pop_stack(step.pops);
 }

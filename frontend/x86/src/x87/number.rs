@@ -3,7 +3,7 @@
 //!
 //! A result has 80 bits; above them, from bit [`STATUS`] on, stands what the status word gets.
 
-use super::fast;
+use super::fast::{self, Normal};
 use super::unit::{self, Format, Op, Step};
 use crate::helpers::{FIRST_NUMBER, helpers};
 use tulk_base::Trap;
@@ -22,23 +22,9 @@ fn with_status(v: u128, status: u16) -> u128 {
     v | (status as u128) << STATUS
 }
 
-/// `a op b`, where `b` may be a datum of memory: the immediate is a [`Step`].
-#[inline(always)]
-fn arithmetic(op: Op, a: u128, b: u128, fcw: u16, imm: u64) -> u128 {
-    let format = Step::format_of(imm);
-    if fast::applies(fcw) {
-        let (b, denormal) = match format {
-            None => (b, false),
-            Some(format) => unit::widened(format, b),
-        };
-        if let (Some((v, status)), false) = (fast::arithmetic(op, a, b), denormal) {
-            return with_status(v, status);
-        }
-    }
-    general(op, a, b, fcw, imm)
-}
-
+/// `a op b`; the immediate is a [`Step`], which names the format of a datum `b` of memory.
 #[cold]
+#[inline(never)]
 fn general(op: Op, a: u128, b: u128, fcw: u16, imm: u64) -> u128 {
     let mut env = Env::x87(fcw);
     let b = unit::second(&mut env, Step::format_of(imm), a, b);
@@ -46,62 +32,118 @@ fn general(op: Op, a: u128, b: u128, fcw: u16, imm: u64) -> u128 {
     with_status(v, unit::status(env.flags))
 }
 
-/// Both forms of an arithmetic operation.
+/// Two registers.
+#[inline(always)]
+fn registers(op: Op, a: Halves, b: Halves, fcw: u64, imm: u64) -> Halves {
+    if fast::applies(fcw)
+        && let Some(x) = Normal::of_register(a.0, a.1)
+        && let Some(y) = Normal::of_register(b.0, b.1)
+        && let Some(v) = fast::arithmetic(op, x, y)
+    {
+        return v;
+    }
+    general(op, a.into(), b.into(), fcw as u16, imm).into()
+}
+
+/// A register and a datum of memory.
+#[inline(always)]
+fn with_memory(op: Op, format: Format, a: Halves, raw: u64, fcw: u64, imm: u64) -> Halves {
+    if fast::applies(fcw)
+        && let Some(x) = Normal::of_register(a.0, a.1)
+        && let Some(y) = Normal::of_memory(format, raw)
+        && let Some(v) = fast::arithmetic(op, x, y)
+    {
+        return v;
+    }
+    general(op, a.into(), raw as u128, fcw as u16, imm).into()
+}
+
+/// The forms of an arithmetic operation: of registers (or a rare datum of memory), of a binary64 and a binary32.
 macro_rules! operations {
-    ($($op:ident $helper:ident $direct:ident)*) => {$(
-        fn $helper(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-            Ok(arithmetic(Op::$op, args[0], args[1], args[2] as u16, args[3] as u64))
+    ($($op:ident: $any:ident $direct:ident $double:ident $direct_double:ident $single:ident $direct_single:ident;)*) => {$(
+        fn $any(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+            let [a, b, fcw, imm] = *args;
+            Ok(match Step::format_of(imm as u64) {
+                None => registers(Op::$op, a.into(), b.into(), fcw as u64, imm as u64).into(),
+                Some(_) => general(Op::$op, a, b, fcw as u16, imm as u64),
+            })
         }
         extern "C" fn $direct(a0: u64, a1: u64, b0: u64, b1: u64, fcw: u64, imm: u64) -> Halves {
-            arithmetic(Op::$op, wide(a0, a1), wide(b0, b1), fcw as u16, imm).into()
+            if Step::format_of(imm).is_some() {
+                return general(Op::$op, wide(a0, a1), wide(b0, b1), fcw as u16, imm).into();
+            }
+            registers(Op::$op, Halves(a0, a1), Halves(b0, b1), fcw, imm)
         }
+        operations!(@memory $op F64 $double $direct_double);
+        operations!(@memory $op F32 $single $direct_single);
     )*};
+    (@memory $op:ident $format:ident $helper:ident $direct:ident) => {
+        fn $helper(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+            let [raw, fcw, imm] = [args[1], args[2], args[3]].map(|v| v as u64);
+            Ok(with_memory(Op::$op, Format::$format, args[0].into(), raw, fcw, imm).into())
+        }
+        extern "C" fn $direct(a0: u64, a1: u64, raw: u64, fcw: u64, imm: u64, _: u64) -> Halves {
+            with_memory(Op::$op, Format::$format, Halves(a0, a1), raw, fcw, imm)
+        }
+    };
 }
 
 operations! {
-    Add x87_add direct_add
-    Mul x87_mul direct_mul
-    Sub x87_sub direct_sub
-    SubR x87_subr direct_subr
-    Div x87_div direct_div
-    DivR x87_divr direct_divr
+    Add: x87_add direct_add x87_add_double direct_add_double x87_add_single direct_add_single;
+    Mul: x87_mul direct_mul x87_mul_double direct_mul_double x87_mul_single direct_mul_single;
+    Sub: x87_sub direct_sub x87_sub_double direct_sub_double x87_sub_single direct_sub_single;
+    SubR: x87_subr direct_subr x87_subr_double direct_subr_double x87_subr_single direct_subr_single;
+    Div: x87_div direct_div x87_div_double direct_div_double x87_div_single direct_div_single;
+    DivR: x87_divr direct_divr x87_divr_double direct_divr_double x87_divr_single direct_divr_single;
 }
 
-/// The helper of an arithmetic operation.
-pub fn helper(op: Op) -> u32 {
-    match op {
-        Op::Add => ADD,
-        Op::Mul => MUL,
-        Op::Sub => SUB,
-        Op::SubR => SUBR,
-        Op::Div => DIV,
-        _ => DIVR,
+/// The helper of an arithmetic operation. Those of binary64 and binary32 operands take them as I64.
+pub fn helper(op: Op, format: Option<Format>) -> u32 {
+    let row = match op {
+        Op::Add => [ADD, ADD_DOUBLE, ADD_SINGLE],
+        Op::Mul => [MUL, MUL_DOUBLE, MUL_SINGLE],
+        Op::Sub => [SUB, SUB_DOUBLE, SUB_SINGLE],
+        Op::SubR => [SUBR, SUBR_DOUBLE, SUBR_SINGLE],
+        Op::Div => [DIV, DIV_DOUBLE, DIV_SINGLE],
+        _ => [DIVR, DIVR_DOUBLE, DIVR_SINGLE],
+    };
+    match format {
+        Some(Format::F64) => row[1],
+        Some(Format::F32) => row[2],
+        _ => row[0],
     }
 }
 
 /// Condition codes and exceptions of a comparison.
-#[inline]
-fn compare(a: u128, b: u128, imm: u64) -> u16 {
-    let format = Step::format_of(imm);
-    let second = match format {
-        None => Some(b),
-        Some(format) => Some(unit::widened(format, b)).filter(|b| !b.1).map(|b| b.0),
+#[inline(always)]
+fn compare(a: Halves, b: Halves, imm: u64) -> u16 {
+    let second = match Step::format_of(imm) {
+        None => Normal::of_register(b.0, b.1),
+        Some(format) => Normal::of_memory(format, b.0),
     };
-    if let Some(codes) = second.and_then(|b| fast::compare(a, b)) {
-        return codes;
+    if let Some(x) = Normal::of_register(a.0, a.1)
+        && let Some(y) = second
+    {
+        return fast::compare(x, y);
     }
+    compare_any(a.into(), b.into(), imm)
+}
+
+#[cold]
+#[inline(never)]
+fn compare_any(a: u128, b: u128, imm: u64) -> u16 {
     let mut env = Env::x87(0x37f);
-    let b = unit::second(&mut env, format, a, b);
+    let b = unit::second(&mut env, Step::format_of(imm), a, b);
     let signalling = !matches!(Step::unpack(imm).op, Op::Ucom | Op::UcomI);
     unit::compare(a, b, signalling) | env.flags.x86() as u16
 }
 
 fn x87_compare(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    Ok(compare(args[0], args[1], args[3] as u64) as u128)
+    Ok(compare(args[0].into(), args[1].into(), args[3] as u64) as u128)
 }
 
 extern "C" fn direct_compare(a0: u64, a1: u64, b0: u64, b1: u64, imm: u64, _: u64) -> Halves {
-    Halves(compare(wide(a0, a1), wide(b0, b1), imm) as u64, 0)
+    Halves(compare(Halves(a0, a1), Halves(b0, b1), imm) as u64, 0)
 }
 
 /// A datum of memory as a register gets it.
@@ -121,19 +163,26 @@ extern "C" fn direct_load(low: u64, high: u64, imm: u64, _: u64, _: u64, _: u64)
 }
 
 /// A register as memory gets it.
-#[inline]
-fn convert(a: u128, fcw: u16, imm: u64) -> u128 {
-    let format = Step::format_of(imm).unwrap_or(Format::F80);
-    if fast::applies(fcw) {
-        let quick = match format {
-            Format::F64 => fast::to_double(a),
-            Format::F32 => fast::to_single(a),
+#[inline(always)]
+fn convert(a: Halves, fcw: u64, imm: u64) -> Halves {
+    if fast::applies(fcw)
+        && let Some(x) = Normal::of_register(a.0, a.1)
+    {
+        let quick = match Step::format_of(imm) {
+            Some(Format::F64) => fast::to_double(x),
+            Some(Format::F32) => fast::to_single(x),
             _ => None,
         };
-        if let Some((v, status)) = quick {
-            return with_status(v as u128, status);
+        if let Some(v) = quick {
+            return v;
         }
     }
+    convert_any(a.into(), fcw as u16, imm).into()
+}
+
+#[inline(never)]
+fn convert_any(a: u128, fcw: u16, imm: u64) -> u128 {
+    let format = Step::format_of(imm).unwrap_or(Format::F80);
     let mut env = Env::x87(fcw);
     let truncates = Step::unpack(imm).op == Op::StoreTruncated;
     let mode = if truncates { Rounding::Zero } else { env.rounding };
@@ -142,11 +191,11 @@ fn convert(a: u128, fcw: u16, imm: u64) -> u128 {
 }
 
 fn x87_convert(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    Ok(convert(args[0], args[1] as u16, args[3] as u64))
+    Ok(convert(args[0].into(), args[1] as u64, args[3] as u64).into())
 }
 
 extern "C" fn direct_convert(low: u64, high: u64, fcw: u64, imm: u64, _: u64, _: u64) -> Halves {
-    convert(wide(low, high), fcw as u16, imm).into()
+    convert(Halves(low, high), fcw, imm)
 }
 
 /// FSQRT and FRNDINT.
@@ -179,13 +228,25 @@ extern "C" fn direct_rndint(low: u64, high: u64, fcw: u64, _: u64, _: u64, _: u6
 }
 
 helpers! { FIRST_NUMBER;
-    /// Two numbers (the second as in memory if the [`Step`] says so) and the control word.
+    /// Two numbers (the second as in memory if the [`Step`] says so) and the control word; see [`helper`].
     ADD = x87_add(I128, I128, I32) -> I128, Access::None, Access::None, pure => direct_add;
+    ADD_DOUBLE = x87_add_double(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_add_double;
+    ADD_SINGLE = x87_add_single(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_add_single;
     MUL = x87_mul(I128, I128, I32) -> I128, Access::None, Access::None, pure => direct_mul;
+    MUL_DOUBLE = x87_mul_double(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_mul_double;
+    MUL_SINGLE = x87_mul_single(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_mul_single;
     SUB = x87_sub(I128, I128, I32) -> I128, Access::None, Access::None, pure => direct_sub;
+    SUB_DOUBLE = x87_sub_double(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_sub_double;
+    SUB_SINGLE = x87_sub_single(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_sub_single;
     SUBR = x87_subr(I128, I128, I32) -> I128, Access::None, Access::None, pure => direct_subr;
+    SUBR_DOUBLE = x87_subr_double(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_subr_double;
+    SUBR_SINGLE = x87_subr_single(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_subr_single;
     DIV = x87_div(I128, I128, I32) -> I128, Access::None, Access::None, pure => direct_div;
+    DIV_DOUBLE = x87_div_double(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_div_double;
+    DIV_SINGLE = x87_div_single(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_div_single;
     DIVR = x87_divr(I128, I128, I32) -> I128, Access::None, Access::None, pure => direct_divr;
+    DIVR_DOUBLE = x87_divr_double(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_divr_double;
+    DIVR_SINGLE = x87_divr_single(I128, I64, I32) -> I128, Access::None, Access::None, pure => direct_divr_single;
     /// Condition codes and exceptions.
     COMPARE = x87_compare(I128, I128) -> I32, Access::None, Access::None, pure => direct_compare;
     /// A register from memory's datum.
