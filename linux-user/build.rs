@@ -50,6 +50,9 @@ fn convert(text: &str) -> Result<String, String> {
         let handler = match handler.split_once(':').unwrap_or((handler, name)) {
             ("-", _) => "Handler::Missing".to_string(),
             ("declined", _) => "Handler::Declined".to_string(),
+            // Since 5.1 a new call has one number on all machines, and the libc crate does not know all of them.
+            ("pass", _) if number >= 424 => format!("Handler::Pass({number})"),
+            ("block", _) if number >= 424 => format!("Handler::Block({number})"),
             ("pass", host) => format!("Handler::Pass(libc::SYS_{host})"),
             ("block", host) => format!("Handler::Block(libc::SYS_{host})"),
             (module, f) => {

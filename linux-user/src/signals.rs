@@ -4,10 +4,11 @@
 //! mailbox between two pieces of guest code and pushes the frames that its handlers run on.
 //! `docs/signals.md` has the whole picture.
 
+use crate::abi::GuestAbi;
 use crate::debug::{self, ends_by_default};
 use crate::host::signal::{self, Disposition, FAULTS, Mailbox, SIGINFO_BYTES, Set, bit};
 use crate::process::Process;
-use crate::syscall::Errno;
+use crate::syscall::{EFAULT, Errno};
 use crate::thread_state::Thread;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Action {
     pub flags: u64,
     pub restorer: u64,
     pub mask: Set,
+    /// Set by a call of the 32-bit interface: in 64-bit programs too, the handler then is 32-bit code.
+    pub narrow: bool,
 }
 
 /// Signals whose instructions raise them: what `force` delivers. Their `siginfo_t` holds an address.
@@ -143,11 +146,14 @@ impl AltStack {
 
     /// True when the stack pointer is on it.
     pub fn contains(&self, sp: u64) -> bool {
-        self.flags & SS_AUTODISARM == 0 && sp > self.sp && sp - self.sp <= self.size
+        self.flags & SS_AUTODISARM == 0 && self.covers(sp)
+    }
+    fn covers(&self, sp: u64) -> bool {
+        sp > self.sp && sp - self.sp <= self.size
     }
     /// As a frame keeps it.
     fn kept(&self) -> AltStack {
-        let flags = if self.size == 0 { SS_DISABLE } else { self.flags & SS_AUTODISARM };
+        let flags = if self.size == 0 { self.flags } else { self.flags & SS_AUTODISARM };
         AltStack { flags, ..*self }
     }
     /// Its flags as `sigaltstack` shows them.
@@ -197,8 +203,10 @@ pub struct Frame<'a> {
     /// Mask to return to.
     pub mask: Set,
     pub alt: AltStack,
-    /// Where the frame may start: the alternate stack's end, or the stack pointer.
+    /// Where the frame may start: the alternate stack's end, or the stack pointer (below what code uses beneath it).
     pub stack_top: u64,
+    /// The alternate stack, if the frame goes there.
+    pub within: Option<AltStack>,
     /// Where [`crate::abi::GuestAbi::sigreturn_code`] is, for actions without a restorer.
     pub trampoline: u64,
     /// The thread's last exception.
@@ -206,6 +214,13 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// Fails when a frame at this address would be below the alternate stack. Not all kernels look.
+    pub fn check_overflow(&self, at: u64) -> Result<(), Errno> {
+        match self.within {
+            Some(alt) if !alt.covers(at) => Err(EFAULT),
+            _ => Ok(()),
+        }
+    }
     /// The address of a fault that an instruction of the guest made.
     pub fn fault_address(&self) -> Option<u64> {
         let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| self.info[at + i]));
@@ -360,10 +375,12 @@ fn handle(
     let signals = &mut thread.signals;
     let saved_mask = signals.saved_mask.take();
     let mask = saved_mask.unwrap_or(signals.mask);
-    let sp = abi.stack_pointer(state);
-    let alt = signals.alt;
-    let switch = action.flags & SA_ONSTACK != 0 && alt.size != 0 && !alt.contains(sp);
-    let stack_top = if switch { alt.sp.wrapping_add(alt.size) } else { sp };
+    let frame_abi = abi.frame_abi(&action);
+    let (sp, alt) = (abi.stack_pointer(state), signals.alt);
+    // Linux decides by what is below the red zone whether the alternate stack is in use.
+    let below = sp.wrapping_sub(frame_abi.red_zone());
+    let switch = action.flags & SA_ONSTACK != 0 && alt.size != 0 && !alt.contains(below);
+    let stack_top = if switch { alt.sp.wrapping_add(alt.size) } else { below };
     let trampoline = process.sigreturn_code();
     let frame = Frame {
         signal: number,
@@ -372,10 +389,11 @@ fn handle(
         mask,
         alt: alt.kept(),
         stack_top,
+        within: (switch || alt.contains(sp)).then_some(alt),
         trampoline,
         exception: signals.exception,
     };
-    if abi.push_frame(&process.space, state, &frame).is_err() {
+    if frame_abi.push_frame(&process.space, state, &frame).is_err() {
         // No room for the frame: SIGSEGV, whose handler may have a stack of its own.
         if number == libc::SIGSEGV {
             die(process, state, libc::SIGSEGV);
@@ -448,8 +466,14 @@ pub fn deliver(
 }
 
 /// `rt_sigreturn`, or `sigreturn`: takes back what the frame at the stack pointer holds.
-pub fn sigreturn(process: &Process, thread: &mut Thread, state: &mut CpuState, kind: FrameKind) {
-    match process.abi.pop_frame(process, state, kind) {
+pub fn sigreturn(
+    process: &Process,
+    thread: &mut Thread,
+    state: &mut CpuState,
+    abi: &'static dyn GuestAbi,
+    kind: FrameKind,
+) {
+    match abi.pop_frame(process, state, kind) {
         Ok(restored) => {
             thread.signals.mask = restored.mask & !(bit(libc::SIGKILL) | bit(libc::SIGSTOP));
             if let Some(alt) = restored.alt {
@@ -458,7 +482,11 @@ pub fn sigreturn(process: &Process, thread: &mut Thread, state: &mut CpuState, k
             // The mask change may let a blocked signal through: the host learns of it in `deliver`.
             thread.interrupt.store(1, Ordering::SeqCst);
         }
-        Err(_) => die(process, state, libc::SIGSEGV),
+        Err(_) => {
+            let (code, address) = abi.bad_frame(state);
+            let info = siginfo(libc::SIGSEGV, code, address);
+            force(process, thread, state, libc::SIGSEGV, &info);
+        }
     }
 }
 

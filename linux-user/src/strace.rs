@@ -6,6 +6,7 @@
 mod details;
 mod line;
 mod names;
+mod structures;
 
 use crate::abi::record::{Field, Ptr};
 use crate::host::signal::SIGINFO_BYTES;
@@ -56,7 +57,7 @@ pub fn entry(cx: &Cx<'_>, row: Option<&Row>, number: u64, args: &Args) -> Trace 
     };
     let _ = write!(text, "{}(", row.name);
     let is_result = |(i, kind): (usize, &Arg)| {
-        matches!(kind, Arg::Out | Arg::IovOut)
+        matches!(kind, Arg::Out | Arg::IovOut | Arg::Stat)
             || details::of(row.name, i).is_some_and(details::Detail::is_result)
     };
     let now = row.args.iter().enumerate().position(|a| is_result((a.0, a.1)));
@@ -255,7 +256,7 @@ fn argument(
         Arg::Uint | Arg::Ulong => write!(text, "{v}"),
         Arg::Long | Arg::Off => write!(text, "{}", v as i64),
         Arg::Hex => write!(text, "{v:#x}"),
-        Arg::Mode => write!(text, "{v:#o}"),
+        Arg::Mode => write!(text, "0{v:03o}"),
         Arg::Sig => write!(text, "{}", details::signal_name(v as i32)),
         Arg::Whence => return named(text, names::WHENCE, v),
         Arg::Fcntl => return named_by(text, fcntl::command_name(v as i32), v),
@@ -318,9 +319,10 @@ fn argument(
             }
             Ok(())
         }
-        Arg::Ptr | Arg::Stat | Arg::Msghdr | Arg::EpollEvent | Arg::OpenHow => {
-            return pointer(text, v);
-        }
+        Arg::Ptr | Arg::OpenHow => return pointer(text, v),
+        Arg::Stat => return structures::stat(text, cx, row.name, v, result),
+        Arg::Msghdr => return structures::message(text, cx, v, result),
+        Arg::EpollEvent => return structures::epoll_event(text, cx, v),
         Arg::Str => return string(text, cx, v),
         Arg::Buf => return buffer(text, cx, v, next),
         Arg::Out if failed => return pointer(text, v),

@@ -168,7 +168,7 @@ fn vfork(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) {
     let debug = thread.debug.take();
     vcpu.ignores_breakpoints = true;
     let mut pidfd = -1;
-    let pid = spawn::vfork(request.flags, &mut pidfd, || child(process, thread, vcpu, &request));
+    let pid = spawn::vfork(request.flags, &mut pidfd, |_| child(process, thread, vcpu, &request));
     thread.debug = debug;
     vcpu.ignores_breakpoints = false;
     vcpu.state.cells[..CELL_TEMPS as usize].copy_from_slice(&saved.cells);
@@ -202,8 +202,57 @@ fn child(
     request.become_child(&mut cx);
     signal::set_mask(cx.thread.signals.mask);
     match serve(process, thread, vcpu) {
-        End::Thread(code) | End::Group(code) => host::exit_group(code),
+        End::Thread(code) | End::Group(code) => {
+            leave_robust_list(process, thread);
+            host::exit_group(code)
+        }
     }
+}
+
+/// Starts a process that shares this one's memory and is not waited for (`CLONE_VM` alone); returns its pid.
+///
+/// It is a `vfork` that a host thread of its own makes and waits for. So the child has thread-local data that nobody else uses,
+/// a vCPU, and a host process for everything that belongs to one (descriptors, signals, credentials, name spaces); tulk's
+/// data is shared as among threads, whose locks work between processes in the same memory. The waiting thread cleans up
+/// when the child has ended or runs another program, and is no guest thread.
+pub fn spawn_process(cx: &mut Cx<'_>, request: Vfork) -> SysResult {
+    let (process, mask) = (cx.process.clone(), cx.thread.signals.mask);
+    let actions = match request.shares_actions() {
+        true => cx.thread.actions.clone(),
+        false => Arc::new(cx.thread.actions.copy()),
+    };
+    let tagged_addresses = cx.thread.tagged_addresses;
+    let cells = cx.state.cells[..CELL_TEMPS as usize].to_vec();
+    let (started, wait) = mpsc::sync_channel::<SysResult>(1);
+    let body = move || {
+        let mut vcpu = process.engine.vcpu();
+        vcpu.state.cells[..CELL_TEMPS as usize].copy_from_slice(&cells);
+        vcpu.ignores_breakpoints = true;
+        let mut thread = Thread::new(actions, mask);
+        thread.tagged_addresses = tagged_addresses;
+        signal::bind(&thread.signals.mailbox);
+        let mut pidfd = -1;
+        let ended = spawn::vfork(request.flags, &mut pidfd, |word| {
+            let mut cx = Cx::new(&process, &mut thread, &mut vcpu.state);
+            let own = sys!(SYS_getpid).unwrap_or(0) as i32;
+            let (pid, pidfd) = if request.wants_pidfd() { (own, word) } else { (word, -1) };
+            let _ = started.send(request.finish(&mut cx, pid, pidfd));
+            child(&process, &mut thread, &mut vcpu, &request)
+        });
+        match ended {
+            Ok(_) => clear_tid(&process, &thread),
+            Err(error) => drop(started.send(Err(error))),
+        }
+        signal::unbind();
+    };
+    // All signals stay blocked in the thread that waits.
+    let old = signal::set_mask(!0);
+    let result = match std::thread::Builder::new().stack_size(HOST_STACK).spawn(body) {
+        Ok(_) => wait.recv().unwrap_or(Err(Errno(libc::EAGAIN))),
+        Err(_) => Err(Errno(libc::EAGAIN)),
+    };
+    signal::set_mask(old);
+    result
 }
 
 /// What a new thread starts with; absent fields are its parent's.
@@ -270,11 +319,7 @@ pub fn spawn(cx: &mut Cx<'_>, spawn: Spawn) -> SysResult {
 fn end(process: &Process, thread: &mut Thread, code: i32) {
     let debug = thread.debug.take();
     leave_robust_list(process, thread);
-    let at = thread.clear_child_tid;
-    if at != 0 && process.space.copy_out(GuestVa(at), &[0; 4]).is_ok() {
-        let word = host::Mem(process.space.host_ptr(process.space.untag(GuestVa(at))));
-        let _ = sys!(SYS_futex, word, libc::FUTEX_WAKE, 1, 0, 0, 0);
-    }
+    clear_tid(process, thread);
     if process.threads.fetch_sub(1, Ordering::SeqCst) == 1 {
         exit_process(process, code);
     }
@@ -283,10 +328,21 @@ fn end(process: &Process, thread: &mut Thread, code: i32) {
     }
 }
 
+/// Clears the word that waits for the end of a thread.
+fn clear_tid(process: &Process, thread: &Thread) {
+    let at = thread.clear_child_tid;
+    if at != 0 && process.space.copy_out(GuestVa(at), &[0; 4]).is_ok() {
+        let word = host::Mem(process.space.host_ptr(process.space.untag(GuestVa(at))));
+        let _ = sys!(SYS_futex, word, libc::FUTEX_WAKE, 1, 0, 0, 0);
+    }
+}
+
 /// Runs the first thread of a process whose registers `vcpu` holds; ends the process, or this thread of it.
 pub fn run_first(process: &Arc<Process>, mut vcpu: Vcpu) -> ! {
     signal::install_hook();
     let mut thread = Thread::new(process.actions.clone(), signal::inherited_mask());
+    // As frames of a program that never called `sigaltstack` show it.
+    thread.signals.alt.flags = 0;
     crate::debug_target::start(process);
     signal::take_inherited(&thread.signals.mailbox);
     match run(process, &mut thread, &mut vcpu) {

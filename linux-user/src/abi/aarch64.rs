@@ -8,7 +8,7 @@ use crate::abi::record::{Field, I32, I64, Pad, U32, U64};
 use crate::elf::{ElfClass, Machine};
 use crate::process::Process;
 use crate::record;
-use crate::signals::{Frame, FrameKind, Restored};
+use crate::signals::{Action, Frame, FrameKind, Restored};
 use crate::syscall::args::{Arg, Args};
 use crate::syscall::{Errno, Handler, Row};
 use tulk_arm::a64::regs::{self, cell};
@@ -149,6 +149,9 @@ impl GuestAbi for Aarch64 {
         let [flags, stack, parent_tid, tls, child_tid, ..] = *args;
         [flags, stack, parent_tid, child_tid, tls]
     }
+    fn frame_abi(&self, _action: &Action) -> &'static dyn GuestAbi {
+        &AARCH64
+    }
     fn push_frame(
         &self,
         space: &UserSpace,
@@ -171,6 +174,13 @@ impl GuestAbi for Aarch64 {
     }
     fn open_flags(&self) -> &'static [Bits] {
         OPEN_FLAGS
+    }
+    /// SEGV_ACCERR at the stack pointer.
+    fn bad_frame(&self, state: &CpuState) -> (i32, u64) {
+        (2, self.stack_pointer(state))
+    }
+    fn stat_shown(&self, process: &Process, va: u64, _form: StatForm) -> Option<(u32, i64)> {
+        super::read_record::<Stat>(process, va, self.model()).map(|st| (st.mode, st.size))
     }
     fn stat_bytes(&self, st: &libc::stat, _form: StatForm) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; Stat::size(self.model())];

@@ -5,12 +5,12 @@
 //! handlers without a restorer return to.
 
 use super::x86::{self, AX, BP, BX, CX, DI, DX, SI, SP, UserDesc, reg, set_reg};
-use super::{Bits, Cpu, DataModel, GuestAbi, StatForm, TrapSignal, x86_32_frame};
+use super::{Bits, Cpu, DataModel, GuestAbi, StatForm, TrapSignal, read_record, x86_32_frame};
 use crate::abi::record::{Field, I64, U16, U32, U64};
 use crate::elf::{ElfClass, Machine};
 use crate::process::Process;
 use crate::record;
-use crate::signals::{Frame, FrameKind, Restored};
+use crate::signals::{Action, Frame, FrameKind, Restored};
 use crate::stack::at;
 use crate::syscall::args::{Arg, Args};
 use crate::syscall::{Errno, Handler, Row, id16};
@@ -206,6 +206,9 @@ impl GuestAbi for Guest {
     fn before_guest(&self, process: &Process, state: &mut CpuState) {
         x86::before_guest(process, state);
     }
+    fn frame_abi(&self, _action: &Action) -> &'static dyn GuestAbi {
+        &I386
+    }
     fn push_frame(
         &self,
         space: &UserSpace,
@@ -236,6 +239,16 @@ impl GuestAbi for Guest {
     }
     fn packed_epoll_event(&self) -> bool {
         true
+    }
+    fn stat_shown(&self, process: &Process, va: u64, form: StatForm) -> Option<(u32, i64)> {
+        let m = self.model();
+        match form {
+            StatForm::Plain => {
+                read_record::<Stat>(process, va, m).map(|st| (st.mode as u32, st.size as i64))
+            }
+            StatForm::Wide => read_record::<Stat64>(process, va, m).map(|st| (st.mode, st.size)),
+            StatForm::Old => super::x86_64::old_stat_shown(process, va, m),
+        }
     }
     fn stat_bytes(&self, st: &libc::stat, form: StatForm) -> Result<Vec<u8>, Errno> {
         match form {

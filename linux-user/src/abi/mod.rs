@@ -17,7 +17,7 @@ mod x86_fpstate;
 use crate::elf::{ElfClass, Machine};
 use crate::host::signal::SIGINFO_BYTES;
 use crate::process::Process;
-use crate::signals::{Exception, Frame, FrameKind, Restored};
+use crate::signals::{Action, Exception, Frame, FrameKind, Restored};
 use crate::syscall::{Errno, Row};
 pub use record::DataModel;
 use std::sync::Arc;
@@ -138,6 +138,12 @@ pub trait GuestAbi: Send + Sync {
     }
     /// Called whenever guest code is about to go on after a trap.
     fn before_guest(&self, _process: &Process, _state: &mut CpuState) {}
+    /// Whose frames this action's handler gets.
+    fn frame_abi(&self, action: &Action) -> &'static dyn GuestAbi;
+    /// Bytes below the stack pointer that interrupted code uses.
+    fn red_zone(&self) -> u64 {
+        0
+    }
     /// Pushes a signal frame and enters the handler; an error when the stack has no room.
     fn push_frame(
         &self,
@@ -152,6 +158,10 @@ pub trait GuestAbi: Send + Sync {
         state: &mut CpuState,
         kind: FrameKind,
     ) -> Result<Restored, Errno>;
+    /// Code and address of the SIGSEGV for a frame that cannot be taken back.
+    fn bad_frame(&self, _state: &CpuState) -> (i32, u64) {
+        (libc::SI_KERNEL, 0)
+    }
     /// A host `siginfo_t` as the guest's.
     fn siginfo_bytes(&self, info: &[u8; SIGINFO_BYTES]) -> [u8; SIGINFO_BYTES] {
         siginfo::convert(info, DataModel::HOST, self.model())
@@ -182,6 +192,8 @@ pub trait GuestAbi: Send + Sync {
     }
     /// The guest's `struct stat` in one of its forms; EOVERFLOW when it does not fit.
     fn stat_bytes(&self, st: &libc::stat, form: StatForm) -> Result<Vec<u8>, Errno>;
+    /// Mode and size in a `struct stat` of the guest's; `None` when it is not there.
+    fn stat_shown(&self, process: &Process, va: u64, form: StatForm) -> Option<(u32, i64)>;
     /// `struct epoll_event` has no padding before its data.
     fn packed_epoll_event(&self) -> bool {
         false
@@ -210,6 +222,13 @@ pub trait GuestAbi: Send + Sync {
     fn family(&self) -> &'static str {
         self.name()
     }
+}
+
+/// A structure in the guest's memory.
+fn read_record<F: record::Field>(process: &Process, va: u64, m: DataModel) -> Option<F::Host> {
+    let mut bytes = vec![0; F::size(m)];
+    process.space.copy_in(tulk_base::GuestVa(va), &mut bytes).ok()?;
+    Some(F::get(&bytes, m))
 }
 
 /// The signal that a trap becomes.

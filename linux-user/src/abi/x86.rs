@@ -63,7 +63,11 @@ pub fn trap_signal(process: &Process, state: &CpuState, trap: Trap) -> Option<Tr
     };
     let pc = state.pc();
     match trap {
-        Trap::Mem(fault) => {
+        Trap::Mem(mut fault) => {
+            if fault.kind == AccessKind::Exec {
+                // An instruction that began on a page before; the lifter does not know why it ends there.
+                fault = process.space.fault_cause(fault.va, 1, AccessKind::Exec);
+            }
             let va = fault.va.0;
             let canonical = (va as i64) << 16 >> 16 == va as i64;
             let aligned = fault.cause != FaultCause::Align;
@@ -83,6 +87,7 @@ pub fn trap_signal(process: &Process, state: &CpuState, trap: Trap) -> Option<Tr
             let shut = || process.space.query(fault.va).is_some_and(|m| m.region.prot == 0);
             let present = fault.cause == FaultCause::Protection && !shut() || va >> 47 != 0;
             let error = match fault.kind {
+                AccessKind::Read if modifies_memory(process, state) => 6,
                 AccessKind::Read => 4,
                 AccessKind::Write => 6,
                 AccessKind::Exec => 0x14,
@@ -120,6 +125,18 @@ pub fn trap_signal(process: &Process, state: &CpuState, trap: Trap) -> Option<Tr
         Trap::Halt => signal(libc::SIGSEGV, SI_KERNEL, 0, segment::GP, 0),
         Trap::Syscall(_) | Trap::Resync => None,
     }
+}
+
+fn modifies_memory(process: &Process, state: &CpuState) -> bool {
+    let attributes = state.get(cell(regs::SEG_ATTR[regs::CS])) as u32;
+    let bits = match attributes & (segment::attr::L | segment::attr::DB) {
+        0 => 16,
+        segment::attr::DB => 32,
+        _ => 64,
+    };
+    let mut code = [0; tulk_x86::bytes::LONGEST];
+    let len = process.space.fetch_code(GuestVa(state.pc()), &mut code);
+    tulk_x86::bytes::modifies_memory(bits, &code[..len])
 }
 
 record! {

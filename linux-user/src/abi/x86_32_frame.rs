@@ -91,11 +91,18 @@ fn write(space: &UserSpace, at: u64, bytes: &[u8]) -> Result<(), Errno> {
 pub fn push(space: &UserSpace, state: &mut CpuState, frame: &Frame<'_>) -> Result<(), Errno> {
     let full = frame.action.flags & SA_SIGINFO != 0;
     let image = fp::save(state, fp::FSAVE);
-    let image_at = (frame.stack_top as u32 as u64).wrapping_sub(image.len() as u64) & !63;
+    // Old programs without an alternate stack name one in place of the restorer, used from another stack segment.
+    let legacy = frame.within.is_none()
+        && state.get(cell(regs::SEG[regs::SS])) as u16 != segment::USER_DS
+        && frame.action.flags & SA_RESTORER == 0
+        && frame.action.restorer != 0;
+    let top = if legacy { frame.action.restorer } else { frame.stack_top };
+    let image_at = (top as u32 as u64).wrapping_sub(image.len() as u64) & !63;
     let fpstate = image_at.wrapping_sub(fp::FSAVE as u64);
     let size = if full { FullFrame::size(MODEL) } else { OldFrame::size(MODEL) };
     // At the handler's entry, 4 more than the stack pointer is a multiple of 16.
     let at = (fpstate.wrapping_sub(size as u64).wrapping_add(4) & !15).wrapping_sub(4);
+    frame.check_overflow(at)?;
 
     let selector = |seg: usize| state.get(cell(regs::SEG[seg])) as u16;
     let linear = state.pc() as u32;

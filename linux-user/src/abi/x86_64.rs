@@ -4,11 +4,11 @@
 
 use super::i386::I386;
 use super::x86::{self, AX, DI, DX, SI, SP, reg, set_reg};
-use super::{Bits, Cpu, DataModel, GuestAbi, StatForm, TrapSignal, x86_64_frame};
+use super::{Bits, Cpu, DataModel, GuestAbi, StatForm, TrapSignal, read_record, x86_64_frame};
 use crate::abi::record::{Field, I32, I64, Pad, U16, U32, U64};
 use crate::elf::{ElfClass, Machine};
 use crate::process::Process;
-use crate::signals::{Frame, FrameKind, Restored};
+use crate::signals::{Action, Frame, FrameKind, Restored};
 use crate::syscall::args::{Arg, Args};
 use crate::syscall::{Errno, Handler, Row};
 use crate::{host, record, sys};
@@ -208,6 +208,12 @@ impl GuestAbi for Guest {
     fn before_guest(&self, process: &Process, state: &mut CpuState) {
         x86::before_guest(process, state);
     }
+    fn frame_abi(&self, action: &Action) -> &'static dyn GuestAbi {
+        if action.narrow { &I386 } else { &X86_64 }
+    }
+    fn red_zone(&self) -> u64 {
+        128
+    }
     fn push_frame(
         &self,
         space: &UserSpace,
@@ -240,6 +246,12 @@ impl GuestAbi for Guest {
     fn kernel_maps(&self) -> &'static str {
         "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"
     }
+    fn stat_shown(&self, process: &Process, va: u64, form: StatForm) -> Option<(u32, i64)> {
+        if form == StatForm::Old {
+            return old_stat_shown(process, va, self.model());
+        }
+        read_record::<Stat>(process, va, self.model()).map(|st| (st.mode, st.size))
+    }
     fn stat_bytes(&self, st: &libc::stat, form: StatForm) -> Result<Vec<u8>, Errno> {
         if form == StatForm::Old {
             return old_stat(st, self.model());
@@ -268,6 +280,11 @@ impl GuestAbi for Guest {
         Stat::put(&mut bytes, stat, self.model());
         Ok(bytes)
     }
+}
+
+/// Mode and size of [`OldStat`].
+pub fn old_stat_shown(process: &Process, va: u64, m: DataModel) -> Option<(u32, i64)> {
+    read_record::<OldStat>(process, va, m).map(|st| (st.mode as u32, st.size as i64))
 }
 
 /// The oldest `struct stat`: device numbers, inode and links must fit 16 bits, the size 31.

@@ -52,7 +52,6 @@ const ORDER: [usize; 16] = [8, 9, 10, 11, 12, 13, 14, 15, DI, SI, BP, BX, DX, AX
 const UC_FP_XSTATE: u64 = 1;
 const UC_SIGCONTEXT_SS: u64 = 2;
 const UC_STRICT_RESTORE_SS: u64 = 4;
-const RED_ZONE: u64 = 128;
 const MODEL: DataModel = DataModel::LP64;
 
 /// Pushes the frame and enters the handler.
@@ -60,13 +59,12 @@ pub fn push(space: &UserSpace, state: &mut CpuState, frame: &Frame<'_>) -> Resul
     if frame.action.flags & SA_RESTORER == 0 {
         return Err(EFAULT);
     }
-    let same_stack = frame.stack_top == reg(state, SP);
-    let top = frame.stack_top.wrapping_sub(if same_stack { RED_ZONE } else { 0 });
     let image = fp::save(state, 0);
-    let fpstate = top.wrapping_sub(image.len() as u64) & !63;
+    let fpstate = frame.stack_top.wrapping_sub(image.len() as u64) & !63;
     let size = Whole::size(MODEL);
     // As behind a call: the stack pointer is 8 beside a multiple of 16.
     let at = (fpstate.wrapping_sub(size as u64) & !15).wrapping_sub(8);
+    frame.check_overflow(at)?;
     let selector = |seg: usize| state.get(cell(regs::SEG[seg])) as u16;
     let extended = if image.len() > fp::FXSAVE { UC_FP_XSTATE } else { 0 };
     let context = Context {
@@ -141,6 +139,10 @@ pub fn pop(process: &Process, state: &mut CpuState) -> Result<Restored, Errno> {
 pub fn read_image(space: &UserSpace, state: &CpuState, va: u64) -> Result<Vec<u8>, Errno> {
     let mut image = vec![0; fp::FXSAVE];
     space.copy_in(GuestVa(va), &mut image).map_err(|_| EFAULT)?;
+    // Reserved bits of MXCSR.
+    if image[26..28] != [0, 0] {
+        return Err(EFAULT);
+    }
     if let Some(size) = fp::extended_bytes(state, &image) {
         let mut whole = vec![0; size];
         if space.copy_in(GuestVa(va), &mut whole).is_ok() {

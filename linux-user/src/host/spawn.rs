@@ -31,21 +31,30 @@ const CHILD_STACK: usize = 1 << 20;
 /// flags sets `pidfd`.
 ///
 /// The child has the parent thread's thread-local data, on a stack of its own. What it changes in tulk's memory the
-/// parent finds changed: the caller saves and restores what must not.
-pub fn vfork<F: FnOnce() -> std::convert::Infallible>(
+/// parent finds changed: the caller saves and restores what must not. `child` gets the pidfd, or without that flag its
+/// pid as the parent sees it.
+pub fn vfork<F: FnOnce(c_int) -> std::convert::Infallible>(
     flags: u64,
     pidfd: &mut c_int,
     child: F,
 ) -> Result<i32, Errno> {
-    extern "C" fn start<F: FnOnce() -> std::convert::Infallible>(data: *mut c_void) -> c_int {
-        // SAFETY: `data` is the parent's `Option<F>`, which waits for us and does not touch it meanwhile.
-        let child = unsafe { (*data.cast::<Option<F>>()).take() };
-        match child.map(|child| child()) {
+    struct Start<F> {
+        child: Option<F>,
+        /// Written by the kernel before the child runs.
+        word: c_int,
+    }
+    extern "C" fn start<F: FnOnce(c_int) -> std::convert::Infallible>(data: *mut c_void) -> c_int {
+        // SAFETY: `data` is the parent's, which waits for us and does not touch it meanwhile.
+        let (child, word) = unsafe {
+            let data = &mut *data.cast::<Start<F>>();
+            (data.child.take(), data.word)
+        };
+        match child.map(|child| child(word)) {
             Some(never) => match never {},
             None => 0,
         }
     }
-    let mut child = Some(child);
+    let mut data = Start { child: Some(child), word: -1 };
     // SAFETY: a fresh stack; the child runs `start` on it while this thread sleeps in the kernel (CLONE_VFORK), so
     // that only one of them uses the data borrowed by the closure. The mapping outlives the child's use of it.
     unsafe {
@@ -56,9 +65,13 @@ pub fn vfork<F: FnOnce() -> std::convert::Infallible>(
             return Err(last());
         }
         let top = stack.byte_add(CHILD_STACK);
-        let flags = flags as c_int | libc::CLONE_VM | libc::CLONE_VFORK;
-        let data = (&raw mut child).cast();
-        let pid = libc::clone(start::<F>, top, flags, data, std::ptr::from_mut(pidfd));
+        let mut flags = flags as c_int | libc::CLONE_VM | libc::CLONE_VFORK;
+        if flags & libc::CLONE_PIDFD == 0 {
+            flags |= libc::CLONE_PARENT_SETTID;
+        }
+        let word = &raw mut data.word;
+        let pid = libc::clone(start::<F>, top, flags, (&raw mut data).cast(), word);
+        *pidfd = data.word;
         let result = if pid < 0 { Err(last()) } else { Ok(pid) };
         libc::munmap(stack, CHILD_STACK);
         result

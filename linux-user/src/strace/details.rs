@@ -2,7 +2,7 @@
 //! guests alike.
 
 use super::names::{self, Names, flags, value};
-use super::{named, pointer};
+use super::{named, pointer, structures};
 use crate::abi::record::{I32, U16, U64};
 use crate::syscall::info::Rlimit64;
 use crate::syscall::signal::{SigAction, SigStack};
@@ -31,6 +31,8 @@ pub enum Detail {
     Fds,
     InfoOut,
     StatxOut,
+    EventsOut,
+    MessageOut,
 }
 use Detail::*;
 
@@ -48,6 +50,8 @@ impl Detail {
                 | Fds
                 | InfoOut
                 | StatxOut
+                | EventsOut
+                | MessageOut
         )
     }
 }
@@ -86,6 +90,10 @@ const DETAILS: &[(&str, usize, Detail)] = &[
     ("setitimer", 1, Timer),
     ("getitimer", 0, Value(names::ITIMERS)),
     ("statx", 4, StatxOut),
+    ("epoll_wait", 1, EventsOut),
+    ("epoll_pwait", 1, EventsOut),
+    ("epoll_pwait2", 1, EventsOut),
+    ("recvmsg", 1, MessageOut),
 ];
 
 /// What is known of argument `i` of a call.
@@ -99,6 +107,8 @@ pub fn show(text: &mut String, cx: &Cx<'_>, detail: Detail, v: u64, result: Opti
     let shown = match detail {
         Value(table) => return named(text, table, v),
         Flags(table) => return flags(text, table, v as u32 as u64),
+        EventsOut => return structures::epoll_events(text, cx, v, result),
+        MessageOut => return structures::message(text, cx, v, result),
         _ if v == 0 || detail.is_result() && failed => None,
         Set | SetOut => cx.get_set(v).ok().map(set),
         Action | ActionOut => cx.get::<SigAction>(v).ok().map(|a| {
@@ -136,7 +146,11 @@ pub fn show(text: &mut String, cx: &Cx<'_>, detail: Detail, v: u64, result: Opti
             bytes.map(|b| siginfo(&cx.abi.siginfo_to_host(&b)))
         }
         StatxOut => match (cx.get::<U16>(v.wrapping_add(28)), cx.get::<U64>(v.wrapping_add(40))) {
-            (Ok(mode), Ok(size)) => Some(format!("{{stx_mode={mode:#o}, stx_size={size}, ...}}")),
+            (Ok(mode), Ok(size)) => {
+                let mut out = String::from("{stx_mode=");
+                structures::file_mode(&mut out, mode as u32);
+                Some(format!("{out}, stx_size={size}, ...}}"))
+            }
             _ => None,
         },
     };

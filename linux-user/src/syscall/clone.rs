@@ -1,7 +1,7 @@
 //! New threads and processes: `clone`, `clone3`, and the calls about thread identity.
 
 use super::args::Args;
-use super::{Cx, EINVAL, ENOSYS, Errno, Flow, SysResult};
+use super::{Cx, EINVAL, Errno, Flow, SysResult};
 use crate::abi::record::U64;
 use crate::host::signal::set_mask;
 use crate::host::{self, spawn};
@@ -58,7 +58,7 @@ pub struct Request {
     pidfd: u64,
 }
 
-/// A `vfork` for the thread's loop to make.
+/// A child in the same memory, for a thread's loop to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Vfork {
     request: Request,
@@ -67,11 +67,19 @@ pub struct Vfork {
 }
 
 impl Vfork {
+    /// The child handles signals as its parent does, now and later.
+    pub fn shares_actions(&self) -> bool {
+        self.request.flags & CLONE_SIGHAND != 0
+    }
+    /// A pidfd is wanted.
+    pub fn wants_pidfd(&self) -> bool {
+        self.request.flags & CLONE_PIDFD != 0
+    }
     /// In the child.
     pub fn become_child(&self, cx: &mut Cx<'_>) {
         become_child(cx, &self.request);
     }
-    /// In the parent, once the child has gone its own way; the result of the call.
+    /// In the parent, once the child has gone its own way, or in the memory that both share; the result of the call.
     pub fn finish(&self, cx: &mut Cx<'_>, pid: i32, pidfd: c_int) -> SysResult {
         if self.request.flags & CLONE_PIDFD != 0 {
             cx.put::<crate::abi::record::I32>(self.request.pidfd, pidfd)?;
@@ -179,9 +187,8 @@ fn start(cx: &mut Cx<'_>, r: Request) -> SysResult {
         return thread(cx, &r);
     }
     if f & CLONE_VM != 0 && f & CLONE_VFORK == 0 {
-        // A process that shares memory but is not waited for would need tulk's own data twice.
-        cx.process.unimplemented_once(f, || format!("clone with flags {f:#x}"));
-        return Err(ENOSYS);
+        let flags = (f & !(OWN | CLONE_CLEAR_SIGHAND)) | r.exit_signal;
+        return thread::spawn_process(cx, Vfork { request: r, flags });
     }
     process(cx, &r)
 }

@@ -3,7 +3,7 @@
 
 use super::args::Args;
 use super::time::Timespec;
-use super::{Cx, EINVAL, ENOSYS, SysResult};
+use super::{Cx, EINVAL, ENOSYS, Errno, SysResult};
 use crate::abi::record::{DataModel, Field, Long, Ptr, U32, U64};
 use crate::host::{self, Mem};
 use crate::process::Process;
@@ -68,20 +68,33 @@ struct HostWaitv {
 
 const FUTEX_WAITV_MAX: u64 = 128;
 
+/// The host's copies of `struct futex_waitv`s.
+fn host_waiters(cx: &mut Cx<'_>, at: u64, count: usize) -> Result<Vec<HostWaitv>, Errno> {
+    let waiters = cx.get_array::<Waitv>(at, count)?;
+    let host = |w: &Waitv| HostWaitv {
+        value: w.value,
+        address: host::SysArg::word(cx.mem(w.address)),
+        flags: w.flags,
+        reserved: w._reserved,
+    };
+    Ok(waiters.iter().map(host).collect())
+}
+
+/// From one word to another, which two `struct futex_waitv`s name.
+pub fn sys_futex_requeue(cx: &mut Cx<'_>, a: &Args) -> SysResult {
+    const NUMBER: i64 = 456;
+    if a[0] == 0 {
+        return Err(EINVAL);
+    }
+    let waiters = host_waiters(cx, a[0], 2)?;
+    host::call(NUMBER, &[host::SysArg::word(&waiters[..]), a[1], a[2], a[3]])
+}
+
 pub fn sys_futex_waitv(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     if a[1] == 0 || a[1] > FUTEX_WAITV_MAX {
         return Err(EINVAL);
     }
-    let waiters = cx.get_array::<Waitv>(a[0], a[1] as usize)?;
-    let waiters: Vec<HostWaitv> = waiters
-        .iter()
-        .map(|w| HostWaitv {
-            value: w.value,
-            address: host::SysArg::word(cx.mem(w.address)),
-            flags: w.flags,
-            reserved: w._reserved,
-        })
-        .collect();
+    let waiters = host_waiters(cx, a[0], a[1] as usize)?;
     let timeout = cx.get_opt::<Timespec>(a[3])?;
     let timeout = timeout.map(|t| libc::timespec { tv_sec: t.sec, tv_nsec: t.nsec });
     sleep!(cx, SYS_futex_waitv, &waiters[..], a[1], a[2], timeout.as_ref(), a[4])

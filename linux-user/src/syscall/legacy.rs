@@ -8,7 +8,7 @@ use crate::abi::StatForm;
 use crate::abi::record::{I64, Long, U8, U32, ULong};
 use crate::host::signal::{FAULTS, Set, bit, set_arg, set_mask};
 use crate::host::{self, Zeroed};
-use crate::signals::{Action, SA_NODEFER, SA_RESETHAND, SA_RESTORER, SIGNALS};
+use crate::signals::{Action, SA_NODEFER, SA_RESETHAND, SIGNALS};
 use crate::{record, sleep, sys};
 
 // ---- names and descriptors -----------------------------------------------------------------------
@@ -221,8 +221,9 @@ pub fn sys_sigaction(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let new = cx.get_opt::<OldAction>(a[1])?.map(|new| Action {
         handler: new.handler as u64,
         flags: new.flags as u64,
-        restorer: if new.flags as u64 & SA_RESTORER != 0 { new.restorer as u64 } else { 0 },
+        restorer: new.restorer as u64,
         mask: with_low(0, new.mask),
+        narrow: true,
     });
     let old = change_action(cx, a[0] as i32, new)?;
     let shown = OldAction {
@@ -236,7 +237,8 @@ pub fn sys_sigaction(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 }
 /// The first of all: the action is used once, and the signal not blocked meanwhile.
 pub fn sys_signal(cx: &mut Cx<'_>, a: &Args) -> SysResult {
-    let action = Action { handler: a[1], flags: SA_RESETHAND | SA_NODEFER, ..Action::default() };
+    let flags = SA_RESETHAND | SA_NODEFER;
+    let action = Action { handler: a[1], flags, narrow: true, ..Action::default() };
     change_action(cx, a[0] as i32, Some(action)).map(|old| old.handler)
 }
 

@@ -15,7 +15,7 @@ use crate::{record, sleep, sys};
 
 record! {
     /// `struct msghdr`.
-    struct Msghdr {
+    pub struct Msghdr {
         name: Ptr,
         namelen: U32,
         iov: Ptr,

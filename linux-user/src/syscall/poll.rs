@@ -176,7 +176,7 @@ pub fn sys_pselect6(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 }
 
 /// Size of the guest's `struct epoll_event`, and where its data is.
-fn epoll_layout(cx: &Cx<'_>) -> (usize, usize) {
+pub fn epoll_layout(cx: &Cx<'_>) -> (usize, usize) {
     if cx.abi.packed_epoll_event() {
         return (12, 4);
     }

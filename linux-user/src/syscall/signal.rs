@@ -5,7 +5,7 @@ use super::{Cx, EFAULT, EINVAL, EPERM, Errno, Flow, SysResult};
 use crate::abi::record::{I32, Ptr, U32, ULong};
 use crate::host::signal::{FAULTS, SIGINFO_BYTES, Set, bit, set_arg, set_mask};
 use crate::host::{ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS};
-use crate::signals::{self, Action, AltStack, FrameKind, SA_RESTORER, SIGNALS};
+use crate::signals::{self, Action, AltStack, FrameKind, SIGNALS};
 use crate::signals::{SS_AUTODISARM, SS_DISABLE};
 use crate::{record, sleep, sys};
 use std::sync::atomic::Ordering;
@@ -87,8 +87,9 @@ pub fn sys_rt_sigaction(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         let action = Action {
             handler: new.handler,
             flags: new.flags,
-            restorer: if new.flags & SA_RESTORER != 0 { new.restorer } else { 0 },
+            restorer: new.restorer,
             mask: words_to_set(new.mask) & !UNBLOCKABLE,
+            narrow: cx.model.word == 4,
         };
         cx.thread.actions.set(signal, action)?
     } else {
@@ -181,7 +182,7 @@ pub fn sys_sigreturn(cx: &mut Cx<'_>, _: &Args) -> SysResult {
     sigreturn(cx, FrameKind::Old)
 }
 fn sigreturn(cx: &mut Cx<'_>, kind: FrameKind) -> SysResult {
-    signals::sigreturn(cx.process, cx.thread, cx.state, kind);
+    signals::sigreturn(cx.process, cx.thread, cx.state, cx.abi, kind);
     cx.flow = Flow::Registers;
     Ok(0)
 }
@@ -209,6 +210,11 @@ pub fn sys_sigaltstack(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let shown = SigStack { sp: old.sp, flags: old.shown_flags(sp) as i32, size: old.size };
     cx.put_opt::<SigStack>(a[1], shown)?;
     Ok(0)
+}
+
+/// Only for the kernel, which restarts a sleep with it; here sleeps go on by themselves.
+pub fn sys_restart_syscall(_: &mut Cx<'_>, _: &Args) -> SysResult {
+    Err(Errno(libc::EINTR))
 }
 
 pub fn sys_kill(_: &mut Cx<'_>, a: &Args) -> SysResult {

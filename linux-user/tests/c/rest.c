@@ -38,7 +38,9 @@ static void files(void) {
     S(fstatfs, fd, &sf);
     S(fchmod, fd, 0604);
     struct stat st;
-    S(fstat, fd, &st);
+    // The C library's structure need not be this call's.
+    S(fstat, fd, buf);
+    T(fstat(fd, &st));
     T(st.st_mode);
     S(fchown, fd, getuid(), getgid());
     S(fchownat, AT_FDCWD, "f", getuid(), -1, 0);
@@ -50,7 +52,7 @@ static void files(void) {
     S0(sync);
     struct iovec v = {"data", 4};
     S(pwritev2, fd, &v, 1, 3l, 0l, 0);
-    S(fstat, fd, &st);
+    T(fstat(fd, &st));
     T(st.st_size);
     int d = open(".", O_RDONLY);
     S(fchdir, d);
@@ -72,8 +74,8 @@ static void files(void) {
     S(open_by_handle_at, AT_FDCWD, 0, O_RDONLY);
     int e = epoll_create1(0);
     struct epoll_event ev;
-    struct timespec ts = {0, 1000000};
-    S(epoll_pwait2, e, &ev, 1, &ts, 0, 0);
+    long long ts[] = {0, 1000000}; // 64-bit times on every machine
+    S(epoll_pwait2, e, &ev, 1, ts, 0, 0);
     S(fanotify_init, 0xffff, 0);
     S(fanotify_mark, fd, 1, 2l, AT_FDCWD, "f");
     T(unlink("f"));
@@ -126,7 +128,7 @@ static void identity(void) {
     T(setgid(getgid()));
     OK(syscall(SYS_setfsuid, -1) == geteuid() && syscall(SYS_setfsgid, -1) == getegid());
     S(setgroups, -1, 0);
-    gid_t r, e, s;
+    gid_t r = 0, e = 0, s = 0; // 16 bits each on i386
     T(syscall(SYS_getresgid, &r, &e, &s));
     OK(r == getgid());
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -176,9 +178,52 @@ static void scheduling(void) {
     S(mq_notify, -1, &se);
     int sem = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600);
     struct sembuf op = {0, 1, 0};
+#ifdef SYS_semop
     S(semop, sem, &op, 1);
     S(semop, sem, &op, 0);
+#else // the C library's way
+    T(semop(sem, &op, 1));
+    T(semop(sem, &op, 0));
+#endif
     T(semctl(sem, 0, IPC_RMID));
+}
+
+// Calls of newer kernels, whose numbers are the same everywhere.
+static void newer(void) {
+    T(syscall(447, 99)); // memfd_secret
+    int fd = open("f", O_RDWR | O_CREAT, 0600);
+    uint64_t range[2] = {0, 4096}, stat[5] = {99, 99, 99, 99, 99}, ids[64];
+    T(syscall(451, fd, range, stat, 0)); // cachestat
+    OK(stat[0] <= 1);
+    T(syscall(451, fd, range, stat, 7));
+    T(syscall(451, fd, BAD, stat, 0));
+    struct { uint32_t size, spare; uint64_t id, param, ns; } req = {24, 0, ~0ull - 5, 1, 0};
+    T(syscall(457, &req, buf, sizeof buf, 0)); // statmount
+    T(syscall(458, &req, ids, 64, 0));         // listmount
+    req.id = ~0ull;
+    OK(syscall(458, &req, ids, 64, 0) != 0);
+    uint32_t size = sizeof buf;
+    T(syscall(459, 99, buf, &size, 0)); // lsm_get_self_attr
+    T(syscall(460, 99, buf, 64, 0));    // lsm_set_self_attr
+    size = sizeof ids;
+    T(syscall(461, ids, &size, 0)); // lsm_list_modules
+    // futex_wait, futex_wake, futex_requeue: FUTEX2_SIZE_U32 | FUTEX2_PRIVATE
+    static uint32_t word = 1, other;
+    int64_t soon[2] = {0, 1000000};
+    T(syscall(455, &word, 2l, 0xffffffffl, 0x82, 0, CLOCK_MONOTONIC));
+    T(syscall(455, &word, 1l, 0xffffffffl, 0x82, soon, CLOCK_MONOTONIC));
+    T(syscall(455, &word, 1l, 0xffffffffl, 0x80, 0, CLOCK_MONOTONIC));
+    T(syscall(454, &word, 0xffffffffl, 1, 0x82));
+    struct { uint64_t value, address; uint32_t flags, reserved; } two[2] = {
+        {1, (uintptr_t)&word, 0x82, 0},
+        {0, (uintptr_t)&other, 0x82, 0},
+    };
+    T(syscall(456, two, 0, 1, 1));
+    two[0].value = 3;
+    T(syscall(456, two, 0, 1, 1));
+    T(syscall(456, 0, 0, 1, 1));
+    T(syscall(456, BAD, 0, 1, 1));
+    S0(restart_syscall);
 }
 
 static void memory(void) {
@@ -210,6 +255,7 @@ int main(void) {
     identity();
     scheduling();
     memory();
+    newer();
     fflush(stdout);
     syscall(SYS_exit, 3);
 }
