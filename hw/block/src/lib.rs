@@ -9,6 +9,7 @@ mod copy;
 mod create;
 mod error;
 mod file;
+mod guarded;
 mod image;
 mod info;
 mod lock;
@@ -22,6 +23,7 @@ pub use copy::{CopyOptions, Difference, compare, copy};
 pub use create::{CreateOptions, Preallocation, create, resize};
 pub use error::Error;
 pub use file::printable;
+pub use guarded::{FailingDisk, Guarded, OnError, Outcome, Policy, is_waiting};
 pub use image::{Extent, Image};
 pub use info::{Info, info};
 pub use open::{

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tulk_block::{Disk, MemoryDisk};
+use tulk_block::{Disk, FailingDisk, Guarded, MemoryDisk, OnError, Policy};
 use tulk_devices::ide::{Attachment, Piix3Ide, Tray};
 use tulk_devices::pci::PciFunction;
 use tulk_hw::{Device, Dma, IrqLine, RecordedIrqs, VecMemory, check_device};
@@ -135,6 +135,9 @@ impl Rig {
     fn start(&mut self, to_memory: bool) {
         self.ide.write(BM, 2, 1, 6);
         self.ide.write(BM, 0, 1, if to_memory { 9 } else { 1 });
+    }
+    fn bm_active(&mut self) -> bool {
+        self.ide.read(BM, 2, 1) & 1 != 0
     }
     fn bm_status(&mut self) -> u8 {
         let status = self.ide.read(BM, 2, 1) as u8;
@@ -356,6 +359,84 @@ fn host_errors_name_their_sector() {
     assert_eq!(r.inb(2), 0, "standby");
     r.command(0xfe, 0, 0);
     assert_eq!((r.inb(7), r.inb(1)), (0x51, 4), "no such command");
+}
+
+/// A disk whose errors make the machine wait.
+fn patient_rig() -> (Rig, Arc<FailingDisk>) {
+    let failing = Arc::new(FailingDisk::new(Arc::new(MemoryDisk::new(image(100), false))));
+    let policy = Policy { write: OnError::Pause, read: OnError::Pause };
+    let guarded = Arc::new(Guarded::new(failing.clone(), policy, |_, _, _| ()));
+    (rig(Some(Attachment::disk(guarded)), None), failing)
+}
+
+#[test]
+fn what_waits_for_the_host_is_tried_again() {
+    let full = Some(io::ErrorKind::StorageFull);
+    // PIO: busy and quiet until the host can, then as if nothing had been.
+    let (mut r, disk) = patient_rig();
+    *disk.writes.lock() = full;
+    r.command(0x30, 5, 2);
+    r.put_words(&[7; 512]);
+    assert_eq!((r.inb(7), r.irq()), (0x80, false));
+    r.put_words(&[9; 512]);
+    r.out(7, 0xec);
+    r.ide.retry();
+    assert_eq!((r.inb(7), r.irq()), (0x80, false), "still full; other commands are not heard");
+    *disk.writes.lock() = None;
+    r.ide.retry();
+    assert!(r.irq());
+    assert_eq!(r.inb(7), 0x58);
+    r.put_words(&[8; 512]);
+    assert_eq!(r.inb(7), 0x50);
+    let mut written = [0; 1024];
+    disk.read_at(5 * 512, &mut written).unwrap();
+    assert_eq!((written[..512] == [7; 512], written[512..] == [8; 512]), (true, true));
+    // A flush.
+    *disk.writes.lock() = full;
+    r.command(0xe7, 0, 0);
+    assert_eq!((r.inb(7), r.irq()), (0x80, false));
+    *disk.writes.lock() = None;
+    r.ide.retry();
+    assert!(r.irq());
+    assert_eq!(r.inb(7), 0x50);
+    // Reads, by PIO and by the bus master.
+    *disk.reads.lock() = Some(io::ErrorKind::Other);
+    r.command(0x20, 3, 1);
+    assert_eq!(r.inb(7), 0x80);
+    *disk.reads.lock() = None;
+    r.ide.retry();
+    assert_eq!(r.inb(7), 0x58);
+    assert_eq!(r.words(256), image(100)[3 * 512..][..512]);
+    *disk.reads.lock() = Some(io::ErrorKind::Other);
+    r.table(&[(0x2000, 1536)]);
+    r.command(0xc8, 20, 3);
+    r.start(true);
+    assert_eq!((r.inb(7), r.irq(), r.bm_active()), (0x80, false, true));
+    *disk.reads.lock() = None;
+    r.ide.retry();
+    assert!(r.irq());
+    assert_eq!((r.inb(7), r.bm_status()), (0x50, 4));
+    assert_eq!(r.ram(0x2000, 1536), image(100)[20 * 512..][..1536]);
+    // DMA writes, and a reset of the machine in between.
+    for reset in [false, true] {
+        *disk.writes.lock() = full;
+        r.memory.0.lock()[0x2000..0x2600].fill(0x5a + u8::from(reset));
+        r.table(&[(0x2000, 512), (0x2200, 1024)]);
+        r.command(0xca, 30, 3);
+        r.start(false);
+        assert_eq!((r.inb(7), r.irq(), r.bm_active()), (0x80, false, true));
+        if reset {
+            r.ide.reset();
+            r.ide.config_write(4, 2, 5);
+        }
+        *disk.writes.lock() = None;
+        r.ide.retry();
+        assert_eq!((r.inb(7), r.irq()), (0x50, false), "the status acknowledges");
+        r.bm_status();
+        let mut written = [0; 1536];
+        disk.read_at(30 * 512, &mut written).unwrap();
+        assert_eq!(written, [0x5a; 1536]);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tulk_base::{Board, CpuEvent, GuestPa};
 use tulk_devices::intc::{Apics, I8259, IoApic};
-use tulk_devices::misc::AcpiPm;
+use tulk_devices::misc::{A20Gate, AcpiPm};
 use tulk_devices::pci::{PciBus, piix3::Piix3};
 use tulk_devices::timer::Mc146818;
 use tulk_hw::{Bus, Clock, Device};
@@ -62,11 +62,17 @@ impl A20 {
     pub fn new(memory: Arc<Memory>) -> Arc<A20> {
         Arc::new(A20 { mask: AtomicU64::new(u64::MAX), memory })
     }
-    pub fn set(&self, on: bool) {
-        let mask = if on { u64::MAX } else { A20_MASKED };
+}
+
+impl A20Gate for A20 {
+    fn set(&self, open: bool) {
+        let mask = if open { u64::MAX } else { A20_MASKED };
         if self.mask.swap(mask, Ordering::SeqCst) != mask {
             self.memory.phys.drop_translations();
         }
+    }
+    fn is_open(&self) -> bool {
+        self.mask.load(Ordering::SeqCst) == u64::MAX
     }
 }
 
@@ -88,6 +94,7 @@ pub struct Pc {
     pub(crate) timers: Arc<Timers>,
     pub(crate) a20: Arc<A20>,
     pub(crate) kicks: Arc<Kicks>,
+    pub(crate) irq_counts: Arc<crate::irq::IrqCounts>,
     pub(crate) events: EventSink,
     pub(crate) peripherals: crate::wiring::Peripherals,
 }
@@ -120,6 +127,44 @@ impl Pc {
         self.apics.reset();
         self.a20.set(true);
         self.timers.look();
+    }
+
+    /// How often each ISA interrupt line was set high.
+    pub fn irq_counts(&self) -> [u64; 16] {
+        self.irq_counts.get()
+    }
+
+    /// Address lines that are connected: without line 20 while the A20 gate is closed.
+    pub fn address_lines(&self) -> u64 {
+        self.address_mask()
+    }
+
+    /// Where firmware boots from, the next time.
+    pub fn set_boot_order(&self, order: &[crate::firmware::BootDevice]) {
+        crate::firmware::fill_cmos(&mut self.rtc.lock(), &crate::firmware::cmos_order(order));
+    }
+
+    /// The guest's calendar goes `ns` ahead.
+    pub fn skip_time(&self, ns: u64) {
+        self.rtc.lock().skip(ns);
+    }
+
+    /// Disks that wait for the host try again ([`tulk_block::is_waiting`]). The processors must not run.
+    pub fn retry_disks(&self) {
+        if let Some(ide) = &self.peripherals.ide {
+            ide.lock().retry();
+        }
+        for disk in &self.peripherals.virtio_disks {
+            disk.lock().with(|disk, _| disk.retry());
+        }
+    }
+
+    /// Presses the NMI button, which is at LINT1 of all processors.
+    pub fn nmi(&self) {
+        for cpu in 0..self.apics.processors() {
+            self.apics.set_lint(cpu, 1, true);
+            self.apics.set_lint(cpu, 1, false);
+        }
     }
 
     /// Presses the power button. False when the guest does not listen.

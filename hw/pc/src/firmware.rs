@@ -63,6 +63,8 @@ pub struct Facts<'a> {
     pub uuid: Option<[u8; 16]>,
     pub graphics: bool,
     pub boot: &'a BootOptions,
+    /// Devices to boot from before all others, as Open Firmware's paths.
+    pub boot_paths: Vec<String>,
     pub kernel: Option<Prepared>,
     /// Files of the user's.
     pub files: Vec<(String, Vec<u8>)>,
@@ -90,19 +92,19 @@ pub fn fill(fw_cfg: &mut FwCfg, facts: Facts<'_>) {
         hpet.resize(1 + 8 * 15, 0);
         item(key::HPET, &hpet);
     }
-    let mut order = String::new();
+    let mut order = facts.boot_paths;
     if let Some(kernel) = facts.kernel {
         for (key, value) in kernel.items {
             fw_cfg.add_item(key, value);
         }
         fw_cfg.add_file(boot::ROM_FILE, kernel.rom);
-        order = boot::ROM_BOOT_ENTRY.to_string();
+        order.insert(0, boot::ROM_BOOT_ENTRY.to_string());
     }
     if facts.boot.strict {
-        order += "\nHALT";
+        order.push("HALT".to_string());
     }
     if !order.is_empty() {
-        let mut bytes = order.trim_start().as_bytes().to_vec();
+        let mut bytes = order.join("\n").into_bytes();
         bytes.push(0);
         fw_cfg.add_file("bootorder", bytes);
     }
@@ -153,10 +155,14 @@ pub fn cmos(memory: &MemoryMap, cpus: u32, floppies: [u8; 2], boot: &BootOptions
     // Equipment: a mathematics coprocessor, a PS/2 mouse, the number of floppy drives.
     let count = floppies.iter().filter(|kind| **kind != 0).count() as u8;
     out.push((0x14, 0x06 | if count > 0 { (count - 1) << 6 | 1 } else { 0 }));
-    let number = |n: usize| boot.order.get(n).map_or(0, |device| device.number());
-    out.push((0x3d, number(1) << 4 | number(0)));
-    out.push((0x38, number(2) << 4));
+    out.extend(cmos_order(&boot.order));
     out
+}
+
+/// The bytes of CMOS memory that have the boot order.
+pub fn cmos_order(order: &[BootDevice]) -> [(u8, u8); 2] {
+    let number = |n: usize| order.get(n).map_or(0, |device| device.number());
+    [(0x3d, number(1) << 4 | number(0)), (0x38, number(2) << 4)]
 }
 
 /// Writes them.

@@ -4,7 +4,7 @@
 
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tulk_devices::intc::{Apics, I8259, IoApic};
 use tulk_hw::{IrqInputs, IrqSink};
 
@@ -24,10 +24,25 @@ pub struct IrqMap {
     pub pic: Arc<Mutex<I8259>>,
     pub io_apic: Arc<Mutex<IoApic>>,
     pub apics: Arc<Apics>,
+    /// How often each line was set high, for users.
+    pub counts: Arc<IrqCounts>,
+}
+
+/// How often each ISA line was set high.
+#[derive(Default)]
+pub struct IrqCounts([AtomicU64; 16]);
+
+impl IrqCounts {
+    pub fn get(&self) -> [u64; 16] {
+        self.0.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 impl IrqSink for IrqMap {
     fn set(&self, line: u32, level: bool) {
+        if level && let Some(count) = self.counts.0.get(line as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         self.pic.lock().set_input(line, level);
         // The timer has been at input 2 since the first machines with an I/O APIC; nothing is at input 0.
         let pin = if line == isa::TIMER { 2 } else { line };

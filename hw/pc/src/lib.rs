@@ -20,4 +20,4 @@ pub use board::{Event, EventSink, Kicks, Pc, Processors};
 pub use clock::MachineClock;
 pub use memory::{Memory, MemoryError};
 pub use timers::SharedDevice;
-pub use wiring::{BuildError, Description, PciDevice, Peripherals, build};
+pub use wiring::{BuildError, Description, PciDevice, Peripherals, Slotted, build};

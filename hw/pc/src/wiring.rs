@@ -5,7 +5,7 @@ use crate::board::{A20, Event, EventSink, Kicks, Pc};
 use crate::boot::Prepared;
 use crate::clock::MachineClock;
 use crate::firmware::{self, BootOptions, Facts};
-use crate::irq::{IrqMap, Replaced, Shared, isa};
+use crate::irq::{IrqCounts, IrqMap, Replaced, Shared, isa};
 use crate::layout::{self, MemoryMap};
 use crate::memory::{BusMaster, Memory, MemoryError, Windows};
 use crate::timers::{SharedDevice, Timers};
@@ -17,7 +17,7 @@ use tulk_devices::char::{Debugcon, Uart16550};
 use tulk_devices::chardev::Plug;
 use tulk_devices::dma::i8237;
 use tulk_devices::floppy::I82078;
-use tulk_devices::ide::{Attachment, Piix3Ide};
+use tulk_devices::ide::{Attachment, DriveKind, Piix3Ide};
 use tulk_devices::input::{I8042, i8042};
 use tulk_devices::intc::{Apics, I8259, IoApic, i8259};
 use tulk_devices::misc::{AcpiPm, DebugExit, FwCfg, Port92, acpi_pm, fw_cfg};
@@ -45,6 +45,15 @@ pub enum PciDevice {
     VirtioConsole { ports: Vec<Port>, interface: Interface },
 }
 
+/// A PCI device, where it goes, and when firmware boots from it.
+pub struct Slotted {
+    /// The slot that the user wants.
+    pub slot: Option<u8>,
+    /// Firmware tries devices with small numbers first, then those without one.
+    pub boot_index: Option<u32>,
+    pub device: PciDevice,
+}
+
 /// A machine to be.
 pub struct Description {
     pub memory: MemoryMap,
@@ -67,8 +76,9 @@ pub struct Description {
     pub debug_exit: Option<(u16, u16)>,
     /// Drives 0 and 1 of both channels.
     pub ide: [[Option<Attachment>; 2]; 2],
-    /// Devices with the slot that the user wants.
-    pub pci: Vec<(Option<u8>, PciDevice)>,
+    /// When firmware boots from these.
+    pub ide_boot_index: [[Option<u32>; 2]; 2],
+    pub pci: Vec<Slotted>,
     /// The display adapter's firmware; `None`: no adapter.
     pub vga_bios: Option<Vec<u8>>,
     /// The console is a terminal.
@@ -97,12 +107,36 @@ pub struct Peripherals {
     pub uarts: Vec<Arc<Mutex<Uart16550>>>,
     pub display: Option<Arc<VgaDisplay>>,
     pub floppy: Option<Arc<Mutex<I82078>>>,
-    /// Threads of block devices; they end with the machine.
+    /// Block devices with threads.
+    pub virtio_disks: Vec<Arc<Mutex<VirtioPci<Blk>>>>,
+    /// Their threads; they end with the machine.
     workers: Vec<blk::Worker>,
-    /// Block devices for the monitor: place and name.
-    pub blocks: Vec<(String, Arc<dyn tulk_block::Disk>)>,
+    /// Disks of virtio, by name.
+    blocks: Vec<(String, Arc<dyn tulk_block::Disk>)>,
     /// Networks with their cards' names, for the monitor.
     pub networks: Vec<(String, Arc<dyn Network>)>,
+}
+
+impl Peripherals {
+    /// All drives by name (`ide0-hd0`, `ide1-cd0`, `floppy0`, `virtio4`) with what is in them now.
+    pub fn disks(&self) -> Vec<(String, Option<Arc<dyn tulk_block::Disk>>)> {
+        let mut all = Vec::new();
+        if let Some(ide) = &self.ide {
+            let ide = ide.lock();
+            for (channel, unit) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                if let Some((kind, disk)) = ide.attached(channel, unit) {
+                    let kind = if kind == DriveKind::Cdrom { "cd" } else { "hd" };
+                    all.push((format!("ide{channel}-{kind}{unit}"), disk));
+                }
+            }
+        }
+        if let Some(floppy) = &self.floppy {
+            let floppy = floppy.lock();
+            all.extend((0..floppy.drives()).map(|n| (format!("floppy{n}"), floppy.inserted(n))));
+        }
+        all.extend(self.blocks.iter().map(|(name, disk)| (name.clone(), Some(disk.clone()))));
+        all
+    }
 }
 
 /// A serial port as the host's side sees it.
@@ -184,49 +218,55 @@ impl Builder {
         card: N,
         (model, mac): (&str, [u8; 6]),
         network: Arc<dyn Network>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<u8, BuildError> {
         let card = shared(card);
         network.connect(Arc::new(net::Socket { card: card.clone(), notice: self.notice() }));
         let slot = self.pci(slot, &card)?;
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         self.peripherals.networks.push((format!("{model} in slot {slot}, mac={mac}"), network));
-        Ok(())
+        Ok(slot)
     }
 
-    fn add_pci(&mut self, slot: Option<u8>, device: PciDevice) -> Result<(), BuildError> {
+    /// Gives the slot, and the kind of node that it is for firmware's boot order.
+    fn add_pci(
+        &mut self,
+        slot: Option<u8>,
+        device: PciDevice,
+    ) -> Result<(u8, &'static str), BuildError> {
         let dma = self.dma.clone();
         match device {
             PciDevice::E1000 { network, mac } => {
                 let clock: Arc<dyn Clock> = self.clock.clone();
                 let card = net::e1000::E1000::new(network.clone(), mac, dma, clock);
-                self.nic(slot, card, ("e1000", mac), network)
+                Ok((self.nic(slot, card, ("e1000", mac), network)?, "ethernet"))
             }
             PciDevice::VirtioNet { network, mac, interface } => {
                 let net = tulk_devices::virtio::net::Net::new(network.clone(), mac);
                 let card = VirtioPci::new(net, dma, interface);
-                self.nic(slot, card, ("virtio-net", mac), network)
+                Ok((self.nic(slot, card, ("virtio-net", mac), network)?, "ethernet"))
             }
             PciDevice::VirtioBlk { disk, options, interface } => {
                 let device =
                     shared(VirtioPci::new(Blk::new(disk.clone(), options), dma, interface));
                 let slot = self.pci(slot, &device)?;
-                self.peripherals.workers.push(blk::start_worker(device)?);
-                self.peripherals.blocks.push((format!("virtio-blk in slot {slot}"), disk));
-                Ok(())
+                self.peripherals.workers.push(blk::start_worker(device.clone())?);
+                self.peripherals.virtio_disks.push(device);
+                self.peripherals.blocks.push((format!("virtio{slot}"), disk));
+                Ok((slot, "scsi"))
             }
             PciDevice::VirtioRng { entropy, interface } => {
                 let device = shared(VirtioPci::new(Rng::new(entropy), dma, interface));
-                self.pci(slot, &device).map(drop)
+                Ok((self.pci(slot, &device)?, "pci"))
             }
             PciDevice::VirtioConsole { ports, interface } => {
                 let backends: Vec<_> = ports.iter().map(|p| p.backend.clone()).collect();
                 let device = shared(VirtioPci::new(Console::new(ports), dma, interface));
-                self.pci(slot, &device)?;
+                let slot = self.pci(slot, &device)?;
                 for (port, backend) in backends.into_iter().enumerate() {
                     let device = device.clone();
                     backend.connect(Arc::new(Plug { device, port, notice: self.notice() }));
                 }
-                Ok(())
+                Ok((slot, "pci"))
             }
         }
     }
@@ -240,6 +280,9 @@ const PM_FUNCTION: u8 = 3;
 /// Comparators of the HPET, and I/O APIC inputs that they may use besides those of the timer and clock.
 const HPET_TIMERS: usize = 3;
 const HPET_ROUTES: u32 = 1 << 2 | 1 << 8 | 0xf0_0000;
+
+/// The PCI bus in Open Firmware's paths.
+const PCI_NODE: &str = "/pci@i0cf8";
 
 /// Bytes of the display adapter's memory.
 const VIDEO_MEMORY: u64 = 16 << 20;
@@ -277,7 +320,9 @@ pub fn build(d: Description, events: EventSink) -> Result<Arc<Pc>, BuildError> {
         });
     }
     let (pic_, io_apic_, apics_) = (pic.clone(), io_apic.clone(), apics.clone());
-    let irqs: Arc<dyn IrqSink> = Arc::new(IrqMap { pic: pic_, io_apic: io_apic_, apics: apics_ });
+    let counts = Arc::new(IrqCounts::default());
+    let irqs: Arc<dyn IrqSink> =
+        Arc::new(IrqMap { pic: pic_, io_apic: io_apic_, apics: apics_, counts: counts.clone() });
     let irq = |line: u32| IrqLine::new(irqs.clone(), line);
 
     let router = PirqRouter::new(irqs.clone());
@@ -325,16 +370,10 @@ pub fn build(d: Description, events: EventSink) -> Result<Arc<Pc>, BuildError> {
         let events = events.clone();
         move || events(Event::Reset)
     };
-    let gate = a20.clone();
-    let port92 = shared(Port92::new(move |on| gate.set(on), reset(&events)));
+    let port92 = shared(Port92::new(a20.clone(), reset(&events)));
     b.isa(&port92, &[(0, 0x92..0x93)]);
-    let gate = a20.clone();
-    let keyboard = shared(I8042::new(
-        irq(isa::KEYBOARD),
-        irq(isa::MOUSE),
-        move |on| gate.set(on),
-        reset(&events),
-    ));
+    let (keyboard_irq, mouse_irq) = (irq(isa::KEYBOARD), irq(isa::MOUSE));
+    let keyboard = shared(I8042::new(keyboard_irq, mouse_irq, a20.clone(), reset(&events)));
     b.isa(&keyboard, &[(i8042::DATA, 0x60..0x61), (i8042::COMMAND, 0x64..0x65)]);
     b.peripherals.keyboard = Some(keyboard);
 
@@ -395,12 +434,6 @@ pub fn build(d: Description, events: EventSink) -> Result<Arc<Pc>, BuildError> {
     let piix3 = shared(piix3);
     b.pci.lock().add(ISA_BRIDGE_SLOT, 0, piix3.clone())?;
     b.add(piix3.clone());
-    let names = ["ide0-hd0", "ide0-hd1", "ide1-hd0", "ide1-hd1"];
-    for (name, drive) in names.iter().zip(d.ide.iter().flatten()) {
-        if let Some(disk) = drive.as_ref().and_then(|drive| drive.disk.clone()) {
-            b.peripherals.blocks.push((name.to_string(), disk));
-        }
-    }
     let ide = shared(Piix3Ide::new(d.ide, isa::IDE.map(irq), b.dma.clone()));
     b.pci.lock().add(ISA_BRIDGE_SLOT, IDE_FUNCTION, ide.clone())?;
     b.add(ide.clone());
@@ -421,9 +454,18 @@ pub fn build(d: Description, events: EventSink) -> Result<Arc<Pc>, BuildError> {
         b.pci(None, &vga)?;
         b.peripherals.display = Some(Arc::new(VgaDisplay(vga)));
     }
-    for (slot, device) in d.pci {
-        b.add_pci(slot, device)?;
+    let mut first_boots: Vec<(u32, String)> = Vec::new();
+    for (n, index) in d.ide_boot_index.iter().flatten().enumerate() {
+        let path = format!("{PCI_NODE}/ide@1,1/drive@{}/disk@{}", n / 2, n % 2);
+        first_boots.extend(index.map(|index| (index, path)));
     }
+    for Slotted { slot, boot_index, device } in d.pci {
+        let (slot, kind) = b.add_pci(slot, device)?;
+        let unit = if kind == "scsi" { "/disk@0,0" } else { "" };
+        let path = format!("{PCI_NODE}/{kind}@{slot:x}{unit}");
+        first_boots.extend(boot_index.map(|index| (index, path)));
+    }
+    first_boots.sort();
     // Behind its functions: it takes their mappings anew.
     let bus = b.pci.clone();
     b.isa(&bus, &[(0, 0xcf8..0xcf8 + PciBus::PORTS)]);
@@ -442,6 +484,7 @@ pub fn build(d: Description, events: EventSink) -> Result<Arc<Pc>, BuildError> {
             uuid: d.uuid,
             graphics: !d.no_graphics,
             boot: &d.boot,
+            boot_paths: first_boots.into_iter().map(|(_, path)| path).collect(),
             kernel: d.kernel,
             files: d.fw_cfg_files,
         },
@@ -464,6 +507,7 @@ pub fn build(d: Description, events: EventSink) -> Result<Arc<Pc>, BuildError> {
         timers: b.timers,
         a20,
         kicks,
+        irq_counts: counts,
         events,
         peripherals: b.peripherals,
     }))

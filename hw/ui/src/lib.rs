@@ -22,6 +22,8 @@ pub trait CharSink: Send + Sync {
     fn receive(&self, bytes: &[u8]) -> usize;
     /// After [`CharBackend::ready`], or at any time, from the thread that calls `receive`, before it.
     fn resume(&self) {}
+    /// A peer has come, where [`CharBackend::has_peers`]: from the thread that calls `receive`, before it.
+    fn opened(&self) {}
     /// The line is held low for longer than a character: a serial break.
     fn line_break(&self) {}
 }
@@ -32,6 +34,10 @@ pub trait CharBackend: Send + Sync {
     /// or kept, as the backend's kind is.
     fn write(&self, bytes: &[u8]);
     fn connect(&self, sink: Arc<dyn CharSink>);
+    /// Peers come and go, and the sink is told of each that comes.
+    fn has_peers(&self) -> bool {
+        false
+    }
     /// The sink has room again.
     fn ready(&self);
     /// A line for the monitor: `stdio`, `file:PATH`.

@@ -10,6 +10,8 @@ pub struct Font<'a> {
     pub height: usize,
     /// `256 * height` bytes; a shorter table has blank glyphs at its end.
     pub glyphs: &'a [u8],
+    /// The attributes' colours, 0x00RRGGBB.
+    pub colours: [u32; 16],
 }
 
 /// Colours of the text modes' 16 attributes as the VGA BIOS sets the palette: 0x00RRGGBB.
@@ -39,8 +41,8 @@ pub fn pixels(frame: &Frame, font: Font<'_>) -> Option<(usize, usize, Vec<u32>)>
                     let glyph = font.glyphs.get(usize::from(code) * font.height + line);
                     let under = *cursor == Some((column, row)) && line + 2 >= lines;
                     let bits = if under { 0xff } else { glyph.copied().unwrap_or(0) };
-                    let foreground = TEXT_COLOURS[usize::from(attribute & 15)];
-                    let background = TEXT_COLOURS[usize::from(attribute >> 4 & 7)];
+                    let foreground = font.colours[usize::from(attribute & 15)];
+                    let background = font.colours[usize::from(attribute >> 4 & 7)];
                     pixels.extend(
                         (0..8).map(|x| if bits & 0x80 >> x == 0 { background } else { foreground }),
                     );
@@ -86,7 +88,8 @@ mod tests {
     fn pixels_come_out_as_they_are() {
         let frame = Frame::Pixels { width: 2, height: 1, pixels: vec![0x123456, 0xff0080] };
         let mut file = Vec::new();
-        write_png(&frame, Font { height: 16, glyphs: &[] }, &mut file).unwrap();
+        write_png(&frame, Font { height: 16, glyphs: &[], colours: TEXT_COLOURS }, &mut file)
+            .unwrap();
         assert_eq!(decode(&file), (2, 1, vec![0x12, 0x34, 0x56, 0xff, 0, 0x80]));
     }
 
@@ -100,7 +103,8 @@ mod tests {
             cells: vec![(65, 0x1e), (65, 0x07)],
             cursor: Some((1, 0)),
         };
-        let (width, height, pixels) = pixels(&frame, Font { height: 4, glyphs: &glyphs }).unwrap();
+        let (width, height, pixels) =
+            pixels(&frame, Font { height: 4, glyphs: &glyphs, colours: TEXT_COLOURS }).unwrap();
         assert_eq!((width, height), (16, 4));
         let at = |x: usize, y: usize| pixels[y * 16 + x];
         assert_eq!((at(0, 0), at(1, 0), at(7, 1)), (0xffff55, 0x0000aa, 0xffff55));
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn hostile_frames_do_not_panic() {
-        let font = Font { height: 0, glyphs: &[1] };
+        let font = Font { height: 0, glyphs: &[1], colours: TEXT_COLOURS };
         let short =
             Frame::Text { columns: 3, rows: 2, cells: vec![(255, 255)], cursor: Some((9, 9)) };
         assert!(pixels(&short, font).is_some());

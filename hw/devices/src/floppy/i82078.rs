@@ -228,6 +228,16 @@ impl I82078 {
         true
     }
 
+    /// What is in a drive.
+    pub fn inserted(&self, drive: usize) -> Option<Arc<dyn Disk>> {
+        self.disks.get(drive)?.as_ref().map(|(disk, _)| disk.clone())
+    }
+
+    /// Drives that there are.
+    pub fn drives(&self) -> usize {
+        self.present
+    }
+
     /// Type of a drive for CMOS byte 0x10: as its disk needs it, 1.44M when it is empty, 0 if it is not there.
     pub fn drive_type(&self, drive: usize) -> u8 {
         if drive >= self.present {

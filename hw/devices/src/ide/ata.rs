@@ -55,6 +55,11 @@ const TRANSFERS: &[TransferCommand] = &[
 /// Most sectors that 28-bit commands reach.
 const LBA28_SECTORS: u64 = 0x0fff_ffff;
 
+/// Where a transfer fails: none of it counts when it is to be tried again.
+fn not_done(at: usize, error: u8) -> (usize, u8) {
+    if error == error::WAIT { (0, error) } else { (at, error) }
+}
+
 /// Most range entries of one DATA SET MANAGEMENT block of data.
 const TRIM_BLOCKS: u16 = 8;
 
@@ -192,6 +197,9 @@ impl Drive {
 
     /// Ends a transfer at the sector that failed.
     fn transfer_failed(&mut self, error: u8) {
+        if error == error::WAIT {
+            return self.stall();
+        }
         let Transfer { lba, ext, left, .. } = self.s.transfer;
         self.set_address(lba, ext);
         self.s.count = left as u16;
@@ -204,11 +212,15 @@ impl Drive {
         let present = self.present(out.len() as u64 / SECTOR) * SECTOR;
         let present = present as usize;
         let disk = self.disk.as_ref().ok_or((0, error::ABRT))?;
-        if disk.read_at(here, &mut out[..present]).is_err() {
+        if let Err(error) = disk.read_at(here, &mut out[..present]) {
+            if error::of(&error, error::UNC) == error::WAIT {
+                return Err((0, error::WAIT));
+            }
             // Which one is it? The guest is told, and gets those before.
             for (n, sector) in out[..present].chunks_exact_mut(SECTOR as usize).enumerate() {
                 let at = n * SECTOR as usize;
-                disk.read_at(here + at as u64, sector).map_err(|_| (at, error::UNC))?;
+                let read = disk.read_at(here + at as u64, sector);
+                read.map_err(|e| not_done(at, error::of(&e, error::UNC)))?;
             }
         }
         if present < out.len() { Err((present, error::IDNF)) } else { Ok(()) }
@@ -218,10 +230,14 @@ impl Drive {
         let here = self.s.transfer.lba * SECTOR;
         let present = (self.present(data.len() as u64 / SECTOR) * SECTOR) as usize;
         let disk = self.disk.as_ref().ok_or((0, error::ABRT))?;
-        if disk.write_at(here, &data[..present]).is_err() {
+        if let Err(error) = disk.write_at(here, &data[..present]) {
+            if error::of(&error, error::ABRT) == error::WAIT {
+                return Err((0, error::WAIT));
+            }
             for (n, sector) in data[..present].chunks_exact(SECTOR as usize).enumerate() {
                 let at = n * SECTOR as usize;
-                disk.write_at(here + at as u64, sector).map_err(|_| (at, error::ABRT))?;
+                let written = disk.write_at(here + at as u64, sector);
+                written.map_err(|e| not_done(at, error::of(&e, error::ABRT)))?;
             }
         }
         if present < data.len() { Err((present, error::IDNF)) } else { Ok(()) }
@@ -276,7 +292,12 @@ impl Drive {
 
     /// Writes whole sectors and ends the command behind the last one. False if it failed.
     fn written(&mut self, data: &[u8]) -> bool {
-        let result = self.write_sectors(data);
+        let mut result = self.write_sectors(data);
+        let last = self.s.transfer.left <= data.len() as u64 / SECTOR;
+        if result.is_ok() && last && (self.s.transfer.fua || !self.s.write_cache) {
+            let flushed = self.disk.as_ref().map_or(Ok(()), |d| d.flush());
+            result = flushed.map_err(|e| not_done(data.len(), error::of(&e, error::ABRT)));
+        }
         let done = result.err().map_or(data.len(), |(done, _)| done);
         self.advance(done as u64 / SECTOR);
         if let Err((_, error)) = result {
@@ -284,11 +305,6 @@ impl Drive {
             return false;
         }
         if self.s.transfer.left == 0 {
-            let stable = self.s.transfer.fua || !self.s.write_cache;
-            if stable && self.disk.as_ref().is_none_or(|d| d.flush().is_err()) {
-                self.transfer_failed(error::ABRT);
-                return false;
-            }
             self.transfer_complete();
         }
         true
@@ -317,8 +333,13 @@ impl Drive {
 
     pub(super) fn ata_dma_write(&mut self, data: &[u8]) {
         if self.s.command == 0x06 {
-            self.s.transfer.left -= (data.len() as u64 / SECTOR).min(self.s.transfer.left);
-            return self.trim(data);
+            let left = self.s.transfer.left;
+            self.s.transfer.left -= (data.len() as u64 / SECTOR).min(left);
+            self.trim(data);
+            if self.s.stalled {
+                self.s.transfer.left = left;
+            }
+            return;
         }
         self.written(&data[..data.len() - data.len() % SECTOR as usize]);
     }
@@ -340,7 +361,31 @@ impl Drive {
     fn flush_cache(&mut self) {
         match self.disk.as_ref().map(|d| d.flush()) {
             Some(Ok(())) => self.complete(),
-            _ => self.fail(error::ABRT),
+            Some(Err(error)) => self.host_failed(&error),
+            None => self.fail(error::ABRT),
+        }
+    }
+
+    /// Ends a command without data by an error of the host's, or stalls it.
+    fn host_failed(&mut self, error: &std::io::Error) {
+        match error::of(error, error::ABRT) {
+            error::WAIT => self.stall(),
+            bits => self.fail(bits),
+        }
+    }
+
+    /// Goes on with the access that stalled. Those of the bus master are the controller's to repeat.
+    pub(super) fn retry(&mut self) {
+        if !std::mem::take(&mut self.s.stalled) {
+            return;
+        }
+        self.s.status = status::DRDY | status::DSC | status::DRQ;
+        match (self.s.phase, self.s.command) {
+            (Phase::DmaIn | Phase::DmaOut, _) => {}
+            (Phase::PioOut, _) => self.ata_block_written(),
+            (Phase::Idle, 0xe7 | 0xea | 0xef) => self.flush_cache(),
+            (Phase::Idle, 0x40..=0x42) => self.verify(),
+            _ => self.ata_block_read(),
         }
     }
 
@@ -416,8 +461,8 @@ impl Drive {
             if lba + n > self.sectors() {
                 return self.fail(error::IDNF);
             }
-            if disk.discard(lba * SECTOR, n * SECTOR).is_err() {
-                return self.fail(error::ABRT);
+            if let Err(error) = disk.discard(lba * SECTOR, n * SECTOR) {
+                return self.host_failed(&error);
             }
         }
         if self.s.transfer.left == 0 {

@@ -19,6 +19,13 @@ pub(super) mod error {
     pub const UNC: u8 = 0x40;
     pub const IDNF: u8 = 0x10;
     pub const ABRT: u8 = 0x04;
+    /// No bit at all: the host asks to try again later ([`super::Drive::stall`]).
+    pub const WAIT: u8 = 0;
+
+    /// The bits for an error of the host.
+    pub fn of(error: &std::io::Error, bits: u8) -> u8 {
+        if tulk_block::is_waiting(error) { WAIT } else { bits }
+    }
 }
 
 /// Bits of the interrupt reason, which ATAPI has in place of the sector count.
@@ -133,6 +140,8 @@ pub(super) struct State {
     pub dma_mode: u8,
     pub standby: bool,
     pub smart: bool,
+    /// Busy until the host can go on with the command.
+    pub stalled: bool,
     pub cd: CdState,
 }
 
@@ -164,6 +173,7 @@ impl State {
             dma_mode: 0x45,
             standby: false,
             smart: true,
+            stalled: false,
             cd: CdState::default(),
         }
     }
@@ -222,6 +232,14 @@ impl Drive {
         self.s.phase = Phase::Idle;
         self.s.buffer.clear();
         self.s.position = 0;
+        self.s.stalled = false;
+    }
+
+    /// The host cannot do it now: the drive is busy until [`Drive::retry`]. Nothing of the access counts as done.
+    pub fn stall(&mut self) {
+        self.s.stalled = true;
+        self.s.status = status::BSY;
+        self.s.intrq = false;
     }
 
     /// Ends the command: ready, with an interrupt.
@@ -280,7 +298,7 @@ impl Drive {
     #[inline]
     pub fn data_read(&mut self, bytes: u8) -> u32 {
         let s = &mut self.s;
-        if s.phase != Phase::PioIn {
+        if s.phase != Phase::PioIn || s.stalled {
             return 0;
         }
         let rest = &s.buffer[s.position..];
@@ -300,7 +318,7 @@ impl Drive {
     #[inline]
     pub fn data_write(&mut self, bytes: u8, value: u32) {
         let s = &mut self.s;
-        if !matches!(s.phase, Phase::PioOut | Phase::Packet) {
+        if !matches!(s.phase, Phase::PioOut | Phase::Packet) || s.stalled {
             return;
         }
         let n = (s.buffer.len() - s.position).min(if bytes == 4 { 4 } else { 2 });
@@ -331,6 +349,7 @@ impl Drive {
     pub fn dma_left(&self) -> u64 {
         let t = &self.s.transfer;
         match (self.s.phase, self.kind) {
+            _ if self.s.stalled => 0,
             (Phase::DmaIn | Phase::DmaOut, DriveKind::Disk) => t.left.saturating_mul(SECTOR),
             (Phase::DmaIn, DriveKind::Cdrom) => t.left.saturating_sub(t.offset),
             _ => 0,

@@ -143,6 +143,16 @@ impl Piix3Ide {
         self.cdrom(channel, unit).map(|d| d.set_medium(medium)).is_some()
     }
 
+    /// What is on a channel: whether it is a disk or a CD-ROM, and its disk.
+    pub fn attached(
+        &self,
+        channel: usize,
+        unit: usize,
+    ) -> Option<(DriveKind, Option<Arc<dyn Disk>>)> {
+        let drive = self.channels.get(channel)?.drives.get(unit)?.as_ref()?;
+        Some((drive.kind, drive.disk.clone()))
+    }
+
     /// Presses the eject button: opens the tray, or asks the guest to when it locked it.
     pub fn press_eject(&mut self, channel: usize, unit: usize) {
         if let Some(drive) = self.cdrom(channel, unit) {
@@ -157,6 +167,15 @@ impl Piix3Ide {
     /// The tray of a CD-ROM and whether the guest locked it.
     pub fn tray(&mut self, channel: usize, unit: usize) -> Option<(Tray, bool)> {
         self.cdrom(channel, unit).map(|d| (d.s.cd.tray, d.s.cd.locked))
+    }
+
+    /// The host may be able to do what it could not: stalled drives try again.
+    pub fn retry(&mut self) {
+        for channel in 0..2 {
+            self.channels[channel].drives.iter_mut().flatten().for_each(Drive::retry);
+            self.run_dma(channel);
+            self.update_interrupt(channel);
+        }
     }
 
     fn bus_master_read(&self, channel: usize, offset: u64) -> u8 {
@@ -204,6 +223,7 @@ impl Piix3Ide {
         let mut descriptors = 0;
         while ready && bm.status & ACTIVE != 0 && drive.dma_left() != 0 {
             segments.clear();
+            let before = bm.clone();
             let want = drive.dma_left().min(CHUNK as u64) as usize;
             let mut have = 0;
             while have < want && bm.next_segment(&*self.dma, &mut descriptors) {
@@ -237,6 +257,11 @@ impl Piix3Ide {
                 if have != 0 {
                     drive.dma_write(data);
                 }
+            }
+            if drive.s.stalled {
+                // The whole chunk is moved once more.
+                *bm = before;
+                break;
             }
             if !in_memory {
                 bm.status |= DMA_ERROR;
@@ -330,8 +355,8 @@ impl Piix3Ide {
                 drive.s.intrq = true;
             }
         } else if let Some(drive) = &mut c.drives[usize::from(c.s.unit)] {
-            let busy = drive.s.status & status::DRQ != 0;
-            // While data are due, only DEVICE RESET is heard.
+            let busy = drive.s.status & (status::DRQ | status::BSY) != 0;
+            // While data are due or the host has to be waited for, only DEVICE RESET is heard.
             if !busy || code == 0x08 {
                 drive.command(code);
                 return self.run_dma(channel);

@@ -9,8 +9,10 @@
 use super::keys::Key;
 use super::ps2_keyboard::{self, Keyboard};
 use super::ps2_mouse::Mouse;
+use crate::misc::A20Gate;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tulk_hw::{Device, IrqLine, Snapshot, SnapshotError, snapshot_error};
 
 /// Window of the data port, 0x60.
@@ -61,7 +63,6 @@ struct State {
     /// The byte that is read while the buffer is empty.
     last: u8,
     replies: VecDeque<(u8, Source)>,
-    a20: bool,
     /// The keyboard has sent a break prefix that is still to be translated.
     broken: bool,
     keyboard: Keyboard,
@@ -73,25 +74,19 @@ pub struct I8042 {
     state: State,
     keyboard_irq: IrqLine,
     aux_irq: IrqLine,
-    a20: Box<dyn Fn(bool) + Send>,
+    a20: Arc<dyn A20Gate>,
     reset: Box<dyn Fn() + Send>,
 }
 
 impl I8042 {
-    /// `a20` gets the gate's level when the guest writes it; `reset` is called when the guest pulses the reset line.
+    /// `reset` is called when the guest pulses the reset line.
     pub fn new(
         keyboard_irq: IrqLine,
         aux_irq: IrqLine,
-        a20: impl Fn(bool) + Send + 'static,
+        a20: Arc<dyn A20Gate>,
         reset: impl Fn() + Send + 'static,
     ) -> I8042 {
-        I8042 {
-            state: Self::fresh(),
-            keyboard_irq,
-            aux_irq,
-            a20: Box::new(a20),
-            reset: Box::new(reset),
-        }
+        I8042 { state: Self::fresh(), keyboard_irq, aux_irq, a20, reset: Box::new(reset) }
     }
 
     fn fresh() -> State {
@@ -104,7 +99,6 @@ impl I8042 {
             output: None,
             last: 0,
             replies: VecDeque::new(),
-            a20: true,
             broken: false,
             keyboard: Keyboard::new(),
             mouse: Mouse::new(),
@@ -132,11 +126,6 @@ impl I8042 {
     /// The keyboard's lights: bit 0 scroll lock, 1 num lock, 2 caps lock.
     pub fn leds(&self) -> u8 {
         self.state.keyboard.leds()
-    }
-
-    /// The gate was moved by port 0x92: the output port shows it.
-    pub fn set_a20(&mut self, on: bool) {
-        self.state.a20 = on;
     }
 
     /// Fills the output buffer and sets the interrupt lines.
@@ -190,12 +179,11 @@ impl I8042 {
             Some(_) => OUT_KEYBOARD_IRQ,
             None => 0,
         };
-        OUT_LINES | OUT_NOT_RESET | irq | if self.state.a20 { OUT_A20 } else { 0 }
+        OUT_LINES | OUT_NOT_RESET | irq | if self.a20.is_open() { OUT_A20 } else { 0 }
     }
 
     fn write_output_port(&mut self, value: u8) {
-        self.state.a20 = value & OUT_A20 != 0;
-        (self.a20)(self.state.a20);
+        self.a20.set(value & OUT_A20 != 0);
         if value & OUT_NOT_RESET == 0 {
             (self.reset)();
         }
@@ -223,10 +211,7 @@ impl I8042 {
             0xae => self.state.mode &= !MODE_KEYBOARD_OFF,
             0xc0 => self.reply(INPUT_PORT, controller),
             0xd0 => self.reply(self.output_port(), controller),
-            0xdd | 0xdf => {
-                self.state.a20 = value == 0xdf;
-                (self.a20)(self.state.a20);
-            }
+            0xdd | 0xdf => self.a20.set(value == 0xdf),
             0xe0 => self.reply(0, controller),
             // Pulses the lines whose bits are clear; only the reset line is wired.
             0xf0..=0xff if value & OUT_NOT_RESET == 0 => (self.reset)(),
@@ -316,27 +301,28 @@ impl Device for I8042 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::misc::LooseGate;
     use parking_lot::Mutex;
-    use std::sync::Arc;
     use tulk_hw::{RecordedIrqs, check_device};
 
     struct Bench {
         kbc: I8042,
         irqs: Arc<RecordedIrqs>,
+        gate: Arc<LooseGate>,
         log: Arc<Mutex<Vec<&'static str>>>,
     }
     impl Bench {
         fn new() -> Bench {
             let irqs = RecordedIrqs::new();
             let log: Arc<Mutex<Vec<&'static str>>> = Arc::default();
-            let (a20, reset) = (log.clone(), log.clone());
+            let (gate, reset) = (LooseGate::new(), log.clone());
             let kbc = I8042::new(
                 IrqLine::new(irqs.clone(), 1),
                 IrqLine::new(irqs.clone(), 12),
-                move |on| a20.lock().push(if on { "a20" } else { "no a20" }),
+                gate.clone(),
                 move || reset.lock().push("reset"),
             );
-            Bench { kbc, irqs, log }
+            Bench { kbc, irqs, gate, log }
         }
         fn command(&mut self, value: u64) {
             self.kbc.write(COMMAND, 0, 1, value);
@@ -409,12 +395,17 @@ mod tests {
         let mut b = Bench::new();
         b.command(0xd1);
         b.data(0xdd);
+        assert!(!b.gate.is_open());
         b.command(0xdf);
         b.command(0xd0);
-        assert_eq!(b.bytes(), [0xcf]);
+        assert_eq!((b.bytes(), b.gate.is_open()), (vec![0xcf], true));
+        // The other master closes it.
+        b.gate.set(false);
+        b.command(0xd0);
+        assert_eq!(b.bytes(), [0xcd]);
         b.command(0xff);
         b.command(0xfe);
-        assert_eq!(*b.log.lock(), ["no a20", "a20", "reset"]);
+        assert_eq!(*b.log.lock(), ["reset"]);
     }
 
     #[test]

@@ -156,6 +156,12 @@ impl Apics {
         let _ = self.end_of_interrupt.set(Box::new(end_of_interrupt));
     }
 
+    /// A processor's APIC, for users to look at.
+    pub fn describe(&self, cpu: u32) -> Option<String> {
+        let now = self.clock.now();
+        self.with(cpu, |apic| apic.describe(now))
+    }
+
     /// Number of processors.
     pub fn processors(&self) -> u32 {
         self.slots.len() as u32

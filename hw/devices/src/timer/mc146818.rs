@@ -143,6 +143,13 @@ impl Mc146818 {
         self.update_irq();
     }
 
+    /// The calendar goes `ns` ahead: the machine was stopped, and time outside was not.
+    pub fn skip(&mut self, ns: u64) {
+        let offset = self.offset() + i128::from(ns);
+        let (seconds, rest) = (offset.div_euclid(SECOND), offset.rem_euclid(SECOND));
+        self.state.offset = (seconds as i64, rest as u32);
+    }
+
     /// The date that the guest has, in seconds since 1970.
     pub fn date(&self) -> i64 {
         (self.date_ns(self.clock.now()).div_euclid(SECOND)) as i64

@@ -16,6 +16,7 @@ mod registers;
 mod render;
 mod stdvga;
 
+pub use render::Generator;
 pub use stdvga::{StdVga, VgaDisplay};
 
 use parking_lot::RwLock;

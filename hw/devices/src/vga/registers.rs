@@ -7,6 +7,7 @@ use tulk_hw::Clock;
 pub(super) mod sr {
     pub const CLOCKING_MODE: usize = 1;
     pub const MAP_MASK: usize = 2;
+    pub const CHARACTER_MAP: usize = 3;
     pub const MEMORY_MODE: usize = 4;
 }
 

@@ -33,6 +33,36 @@ fn palette(r: &Registers) -> [u8; 16] {
     })
 }
 
+/// The character generator as it stands: what a text frame is drawn with.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    /// Lines of a character.
+    pub height: usize,
+    /// `height` bytes for each of 256 characters, the leftmost pixel in the top bit.
+    pub glyphs: Vec<u8>,
+    /// The 16 attributes' colours, 0x00RRGGBB.
+    pub colours: [u32; 16],
+}
+
+/// Where in plane 2 the eight fonts are.
+const FONTS: [u32; 8] = [0x0000, 0x4000, 0x8000, 0xc000, 0x2000, 0x6000, 0xa000, 0xe000];
+
+/// Reads the font of map A and the colours behind palette and DAC.
+pub(super) fn generator(r: &Registers, dispi: &Dispi, vram: &dyn VideoMemory) -> Generator {
+    let select = r.sr[sr::CHARACTER_MAP];
+    let font = FONTS[usize::from(select >> 2 & 3 | select >> 3 & 4)];
+    let height = u32::from(r.cr[cr::MAXIMUM_SCAN_LINE] & 31) + 1;
+    // Each character has 32 lines of room.
+    let line =
+        |n: u32| (vram.read_planes((font + n / height * 32 + n % height).into()) >> 16) as u8;
+    let colours = colours(r, dispi.wide_dac());
+    Generator {
+        height: height as usize,
+        glyphs: (0..256 * height).map(line).collect(),
+        colours: palette(r).map(|n| colours[usize::from(n)]),
+    }
+}
+
 pub(super) fn frame(r: &Registers, dispi: &Dispi, vram: &dyn VideoMemory) -> Frame {
     let off = r.sr[sr::CLOCKING_MODE] & 0x20 != 0 || r.ar_index & PALETTE_ADDRESS_SOURCE == 0;
     if off {

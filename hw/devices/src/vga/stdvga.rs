@@ -267,13 +267,24 @@ impl Device for StdVga {
 /// The adapter as a user interface sees it.
 pub struct VgaDisplay(pub Arc<Mutex<StdVga>>);
 
+impl VgaDisplay {
+    /// Only the registers are copied under the lock: a frame takes long, and the guest goes on.
+    fn copy(&self) -> (State, Arc<dyn VideoMemory>) {
+        let vga = self.0.lock();
+        (vga.s.clone(), vga.vram.clone())
+    }
+
+    /// The screen, and what its characters are drawn with.
+    pub fn picture(&self) -> (Frame, render::Generator) {
+        let (state, vram) = self.copy();
+        let frame = render::frame(&state.vga, &state.dispi, &*vram);
+        (frame, render::generator(&state.vga, &state.dispi, &*vram))
+    }
+}
+
 impl Display for VgaDisplay {
     fn frame(&self) -> Frame {
-        // Only the registers are copied under the lock: a frame takes long, and the guest goes on.
-        let (state, vram) = {
-            let vga = self.0.lock();
-            (vga.s.clone(), vga.vram.clone())
-        };
+        let (state, vram) = self.copy();
         render::frame(&state.vga, &state.dispi, &*vram)
     }
 }

@@ -53,6 +53,13 @@ pub enum Status {
     Ok = 0,
     IoErr = 1,
     Unsupp = 2,
+    /// None: the request stays until the host can do it.
+    Wait = 0xff,
+}
+
+/// The answer for an error of the host's.
+fn failed(error: std::io::Error) -> Status {
+    if tulk_block::is_waiting(&error) { Status::Wait } else { Status::IoErr }
 }
 
 /// How the device presents its disk.
@@ -171,12 +178,14 @@ pub struct Job {
     gate: Arc<Gate>,
     /// The device's, to recognise a reset in between.
     generation: u64,
+    /// Of the requests that are done; what is left waits.
     answers: Vec<(Status, u32)>,
+    ran: bool,
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if self.answers.is_empty() {
+        if !self.ran {
             self.gate.finished();
         }
     }
@@ -190,6 +199,8 @@ pub struct Blk {
     state: State,
     /// How many requests at the front of `state.requests` are with a worker.
     running: usize,
+    /// The first request waits for the host; see [`Blk::retry`].
+    waits: bool,
     generation: u64,
 }
 
@@ -202,12 +213,19 @@ impl Blk {
         };
         let state = State { requests: VecDeque::new(), writeback: options.write_cache };
         let gate = Arc::default();
-        Blk { disk, options, gate, state, running: 0, generation: 0 }
+        Blk { disk, options, gate, state, running: 0, waits: false, generation: 0 }
     }
 
     /// The disk's size changed; the driver is told.
     pub fn resized(&mut self, rings: &mut Rings) {
         rings.config_changed();
+    }
+
+    /// The host may be able to do what it could not.
+    pub fn retry(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.gate.wake();
+        }
     }
 
     fn writes_through(&self, rings: &Rings) -> bool {
@@ -219,7 +237,7 @@ impl Blk {
 
     /// The next work, if there is some and none is under way.
     pub fn next_job(&mut self, rings: &Rings) -> Option<Job> {
-        let first = self.state.requests.front().filter(|_| self.running == 0)?;
+        let first = self.state.requests.front().filter(|_| self.running == 0 && !self.waits)?;
         let mut requests = vec![first.clone()];
         if matches!(first.kind, Kind::Read | Kind::Write { .. }) {
             let mut bytes = first.data_len();
@@ -250,6 +268,7 @@ impl Blk {
             gate: self.gate.clone(),
             generation: self.generation,
             answers: Vec::new(),
+            ran: false,
         })
     }
 
@@ -259,6 +278,7 @@ impl Blk {
             return;
         }
         self.running = 0;
+        self.waits = job.answers.len() < job.requests.len();
         for (request, (_, written)) in job.requests.iter().zip(&job.answers) {
             self.state.requests.pop_front();
             rings.push(request.queue, &[(request.chain.head, *written)]);
@@ -308,7 +328,13 @@ impl Job {
     /// Does the work and writes the answers into guest memory. Slow.
     pub fn run(&mut self) {
         if !self.run_merged() {
-            self.answers = self.requests.iter().map(|r| self.run_one(r)).collect();
+            self.answers.clear();
+            for request in &self.requests {
+                match self.run_one(request) {
+                    (Status::Wait, _) => break,
+                    answer => self.answers.push(answer),
+                }
+            }
         }
         for (request, (status, written)) in self.requests.iter().zip(&mut self.answers) {
             let at = request.chain.writable_len() - 1;
@@ -316,6 +342,7 @@ impl Job {
             // With an error, data that may lie behind the first piece cannot be told from the rest.
             *written += 1;
         }
+        self.ran = true;
         self.gate.finished();
     }
 
@@ -395,7 +422,7 @@ impl Job {
 
     fn settle(&self, through: bool) -> Result<(), Status> {
         if through {
-            self.disk.flush().map_err(|_| Status::IoErr)?;
+            self.disk.flush().map_err(failed)?;
         }
         Ok(())
     }
@@ -408,10 +435,14 @@ impl Job {
         while at < len {
             let n = (len - at).min(CHUNK);
             let part = &mut data[..n];
-            if self.cancelled()
-                || self.disk.read_at(offset + at as u64, part).is_err()
-                || !r.chain.write(&*self.dma, at, part)
-            {
+            let read = match self.cancelled() {
+                true => Err(Status::IoErr),
+                false => self.disk.read_at(offset + at as u64, part).map_err(failed),
+            };
+            if let Err(status) = read {
+                return (status, at as u32);
+            }
+            if !r.chain.write(&*self.dma, at, part) {
                 return (Status::IoErr, at as u32);
             }
             at += n;
@@ -430,7 +461,7 @@ impl Job {
             if self.cancelled() || !r.chain.read(&*self.dma, HEADER + at, part) {
                 return Err(Status::IoErr);
             }
-            self.disk.write_at(offset + at as u64, part).map_err(|_| Status::IoErr)?;
+            self.disk.write_at(offset + at as u64, part).map_err(failed)?;
             at += n;
         }
         Ok(())
@@ -475,7 +506,7 @@ impl Job {
                     true => self.disk.write_zeroes(offset, n),
                     false => self.disk.discard(offset, n),
                 };
-                done.map_err(|_| Status::IoErr)?;
+                done.map_err(failed)?;
                 (offset, left) = (offset + n, left - n);
             }
         }
@@ -557,6 +588,7 @@ impl VirtioDevice for Blk {
         self.gate.wait_idle();
         self.generation += 1;
         self.running = 0;
+        self.waits = false;
         self.state = State { requests: VecDeque::new(), writeback: self.options.write_cache };
     }
 

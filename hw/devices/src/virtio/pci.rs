@@ -179,7 +179,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
     fn deliver(&mut self) {
         let wanted = self.rings.take_notifications();
         if let Some(broken) = self.rings.broken.take() {
-            tracing::warn!("{}: the driver broke a rule: {}", D::NAME, broken.0);
+            tracing::warn!(target: "guest_errors", "{}: the driver broke a rule: {}", D::NAME, broken.0);
             if self.rings.has(feature::VERSION_1) {
                 self.registers.status |= status::NEEDS_RESET;
                 self.rings.config_changed |= self.registers.status & status::DRIVER_OK != 0;

@@ -3,7 +3,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tulk_block::{Disk, MemoryDisk};
+use tulk_block::{Disk, FailingDisk, Guarded, MemoryDisk, OnError, Policy};
 use tulk_devices::virtio::blk::{Blk, Options, feature, start_worker};
 use tulk_devices::virtio::pci::{LEGACY, MODERN, layout};
 use tulk_devices::virtio::{Interface, VirtioPci};
@@ -202,6 +202,44 @@ fn configuration() {
     let mut d = Driver::start(make, false, feature::RO | feature::FLUSH);
     d.add(0, &[&header(1, 0), &[1; 512]], &[1]);
     assert_eq!(run(&mut d)[0].2, [1]);
+}
+
+#[test]
+fn what_waits_for_the_host_is_tried_again() {
+    let failing = Arc::new(FailingDisk::new(Arc::new(MemoryDisk::new(vec![0; 64 * 512], false))));
+    let policy = Policy { write: OnError::Pause, read: OnError::Report };
+    let disk = Arc::new(Guarded::new(failing.clone(), policy, |_, _, _| ()));
+    let make = |dma| {
+        VirtioPci::new(Blk::new(disk.clone(), Options::default()), dma, Interface::Transitional)
+    };
+    let mut d = Driver::start(make, false, feature::FLUSH);
+    *failing.writes.lock() = Some(io::ErrorKind::StorageFull);
+    d.add(0, &[&header(0, 1)], &[512, 1]);
+    d.add(0, &[&header(1, 9), &[0x3c; 512]], &[1]);
+    d.add(0, &[&header(1, 10), &[0x3d; 512]], &[1]);
+    d.add(0, &[&header(4, 0)], &[1]);
+    assert_eq!(run(&mut d).len(), 1, "what was before is answered");
+    assert!(run(&mut d).is_empty());
+    *failing.writes.lock() = None;
+    assert!(run(&mut d).is_empty(), "not before the machine goes on");
+    d.dev.with(|blk, _| blk.retry());
+    let answers: Vec<_> = run(&mut d).into_iter().map(|(.., bytes)| bytes).collect();
+    assert_eq!(answers, [[0], [0], [0]]);
+    let mut written = [0; 1024];
+    failing.read_at(9 * 512, &mut written).unwrap();
+    assert_eq!((written[0], written[512]), (0x3c, 0x3d));
+    // A reset of the machine forgets it.
+    *failing.writes.lock() = Some(io::ErrorKind::StorageFull);
+    d.add(0, &[&header(1, 9), &[0x77; 512]], &[1]);
+    assert!(run(&mut d).is_empty());
+    d.dev.reset();
+    *failing.writes.lock() = None;
+    d.dev.with(|blk, rings| {
+        blk.retry();
+        blk.run_all(rings);
+    });
+    failing.read_at(9 * 512, &mut written).unwrap();
+    assert_eq!(written[0], 0x3c);
 }
 
 #[test]

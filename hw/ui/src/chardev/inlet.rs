@@ -57,6 +57,15 @@ impl Intake {
         }
         true
     }
+    /// Tells the guest's side of a peer, once it is there to be told; `told` remembers.
+    pub fn open(&self, told: &mut bool) {
+        if *told {
+            return;
+        }
+        let Some(sink) = self.sink.lock().clone() else { return };
+        *told = true;
+        sink.opened();
+    }
     pub fn end(&self) {
         self.stop.store(true, Ordering::Release);
         self.bell.ring();

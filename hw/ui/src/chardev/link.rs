@@ -181,6 +181,9 @@ impl CharBackend for Link {
     fn connect(&self, sink: Arc<dyn CharSink>) {
         self.shared.intake.connect(sink);
     }
+    fn has_peers(&self) -> bool {
+        true
+    }
     fn ready(&self) {
         self.shared.intake.bell.ring();
     }
@@ -279,7 +282,9 @@ fn set_connected(shared: &Shared, connected: bool) {
 fn serve(shared: &Shared, peer: &Peer, pending: &mut Vec<u8>) {
     let mut buffer = [0; CHUNK];
     let mut telnet = shared.out.lock().telnet.then(Telnet::default);
+    let mut told = false;
     while !shared.intake.stop.load(Ordering::Acquire) {
+        shared.intake.open(&mut told);
         let room = shared.intake.offer(pending);
         let waiting = !shared.out.lock().queue.is_empty();
         // A descriptor is left out, not only its events: a hang-up would be reported all the time.
