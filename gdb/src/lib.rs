@@ -97,6 +97,11 @@ pub trait Debuggee {
     fn read_memory(&mut self, tid: Tid, va: u64, out: &mut [u8]) -> usize;
     /// Protection notwithstanding. False when not all could be written.
     fn write_memory(&mut self, tid: Tid, va: u64, data: &[u8]) -> bool;
+    /// Whether a breakpoint can be there.
+    fn may_break(&mut self, va: u64) -> bool {
+        let tid = self.threads().first().copied().unwrap_or(0);
+        self.read_memory(tid, va, &mut [0]) != 0
+    }
     fn set_breakpoint(&mut self, va: u64);
     fn clear_breakpoint(&mut self, va: u64) -> bool;
     /// False when it cannot be watched.
@@ -142,6 +147,10 @@ pub trait Debuggee {
     }
     /// What `monitor COMMAND` prints, or `None` for an unknown command. An empty command asks for the list.
     fn monitor(&mut self, _command: &str) -> Option<String> {
+        None
+    }
+    /// The answer to a packet of an emulator's own (`qqemu.sstep`), which `gdbstub` does not know; `None`: unknown here, too.
+    fn vendor(&mut self, _packet: &str) -> Option<String> {
         None
     }
 }

@@ -58,6 +58,7 @@ impl Spec {
             Address::Unix(address.into())
         } else if let Some((host, number)) = address.rsplit_once(':') {
             let host = host.strip_prefix("tcp:").unwrap_or(host);
+            let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
             let host = if host.is_empty() { "127.0.0.1" } else { host };
             Address::Tcp(host.into(), port(number)?)
         } else {
@@ -188,6 +189,7 @@ mod tests {
         assert_eq!(Spec::parse("1234"), Ok(tcp("127.0.0.1", 1234, true)));
         assert_eq!(Spec::parse("0.0.0.0:1234,suspend=n"), Ok(tcp("0.0.0.0", 1234, false)));
         assert_eq!(Spec::parse("tcp::1234"), Ok(tcp("127.0.0.1", 1234, true)));
+        assert_eq!(Spec::parse("tcp:[::1]:1234"), Ok(tcp("::1", 1234, true)));
         let unix = Spec::parse("unix:/tmp/gdb.%d,suspend=n").unwrap();
         assert!(unix.is_per_process() && !unix.suspend);
         assert!(!Spec::parse("/tmp/gdb").unwrap().is_per_process());

@@ -52,11 +52,16 @@ pub fn guest_signal(signal: Signal) -> i32 {
 pub struct Packets<S> {
     stream: S,
     out: Vec<u8>,
+    /// What goes out instead of the next packet, if that is the empty one: `gdbstub` did not know the question.
+    answer: Option<String>,
 }
+
+/// The empty packet.
+const UNKNOWN: &[u8] = b"$#00";
 
 impl<S: Write> Packets<S> {
     pub fn new(stream: S) -> Packets<S> {
-        Packets { stream, out: Vec::new() }
+        Packets { stream, out: Vec::new(), answer: None }
     }
 }
 
@@ -67,9 +72,57 @@ impl<S: Write> Connection for Packets<S> {
         Ok(())
     }
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(answer) = self.answer.take_if(|_| self.out.contains(&b'$'))
+            && self.out.ends_with(UNKNOWN)
+        {
+            self.out.truncate(self.out.len() - UNKNOWN.len());
+            let sum = answer.bytes().fold(0u8, u8::wrapping_add);
+            self.out.extend(format!("${answer}#{sum:02x}").bytes());
+        }
         let result = self.stream.write_all(&self.out);
         self.out.clear();
         result
+    }
+}
+
+/// Looks at what comes in for packets of an emulator's own.
+#[derive(Default)]
+struct Vendor {
+    /// From the `$` on.
+    packet: Vec<u8>,
+}
+
+/// How such packets begin, and the longest one.
+const VENDOR: [&[u8]; 2] = [b"$qqemu.", b"$Qqemu."];
+const VENDOR_LEN: usize = 64;
+
+impl Vendor {
+    /// The packet that ends with this byte, without its frame.
+    fn take(&mut self, byte: u8) -> Option<String> {
+        if byte == b'$' {
+            self.packet.clear();
+        } else if self.packet.is_empty() {
+            return None;
+        }
+        self.packet.push(byte);
+        let len = self.packet.len();
+        let begins = |name: &&[u8]| self.packet.iter().zip(*name).all(|(a, b)| a == b);
+        if len > VENDOR_LEN || !VENDOR.iter().any(begins) {
+            self.packet.clear();
+            return None;
+        }
+        let body = self.packet.get(1..len.checked_sub(3)?)?;
+        let (b'#', [high, low]) =
+            (self.packet[len - 3], [self.packet[len - 2], self.packet[len - 1]])
+        else {
+            return None;
+        };
+        let digit = |b: u8| (b as char).to_digit(16);
+        let sum = body.iter().fold(0u8, |sum, b| sum.wrapping_add(*b));
+        let good = Some(sum as u32) == Some(digit(high)? << 4 | digit(low)?);
+        let body = String::from_utf8(body.to_vec()).ok().filter(|_| good);
+        self.packet.clear();
+        body
     }
 }
 
@@ -153,6 +206,7 @@ fn converse<C: Client>(target: &mut Debugged<'_>, client: C) -> End {
     };
     let mut buf = [0; 4096];
     let (mut at, mut len) = (0, 0);
+    let mut vendor = Vendor::default();
     loop {
         let next = match machine {
             Machine::Idle(mut idle) => {
@@ -167,6 +221,9 @@ fn converse<C: Client>(target: &mut Debugged<'_>, client: C) -> End {
                     }
                 }
                 at += 1;
+                if let Some(packet) = vendor.take(buf[at - 1]) {
+                    idle.borrow_conn().answer = target.guest.vendor(&packet);
+                }
                 idle.incoming_data(target, buf[at - 1])
             }
             Machine::Running(mut running) => {
@@ -268,6 +325,31 @@ pub fn serve(guest: &mut dyn Debuggee, listener: &Listener, osabi: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_of_an_emulator() {
+        let taken = |input: &[u8]| {
+            let mut vendor = Vendor::default();
+            input.iter().filter_map(|&b| vendor.take(b)).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(b"$g#67+$qqemu.sstep#2a$qqemu.sstep#2b"), [0; 0].map(|_: i32| ""));
+        let sum = |body: &str| body.bytes().fold(0u8, u8::wrapping_add);
+        let packet = |body: &str| format!("${body}#{:02x}", sum(body));
+        let both = ["qqemu.sstep", "Qqemu.PhyMemMode:1"];
+        let input = format!("+{}${}{}", packet(both[0]), packet("m0,4"), packet(both[1]));
+        assert_eq!(taken(input.as_bytes()), both);
+        let mut out = Packets::new(Vec::new());
+        out.answer = Some("1".into());
+        for text in [&b"+"[..], b"$#00", b"$#00"] {
+            text.iter().for_each(|&b| out.write(b).unwrap());
+            out.flush().unwrap();
+        }
+        assert_eq!(out.stream, b"+$1#31$#00");
+        out.answer = Some("1".into());
+        b"$OK#9a".iter().for_each(|&b| out.write(b).unwrap());
+        out.flush().unwrap();
+        assert!(out.stream.ends_with(b"$OK#9a") && out.answer.is_none());
+    }
 
     #[test]
     fn signals_there_and_back() {

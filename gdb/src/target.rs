@@ -141,7 +141,7 @@ impl MultiThreadBase for Debugged<'_> {
         let found = self.guest.with_registers(number(tid), false, &mut |state| {
             image.pc = state.pc();
             image.bytes.clear();
-            for r in registers.by_number() {
+            for r in registers.by_number().into_iter().filter(|r| r.number < registers.whole) {
                 let value = r.read(state).unwrap_or(call).to_le_bytes();
                 image.bytes.extend(value[..r.bytes()].iter().copied().map(Some));
             }
@@ -152,7 +152,7 @@ impl MultiThreadBase for Debugged<'_> {
         let registers = self.guest.registers().clone();
         let found = self.guest.with_registers(number(tid), true, &mut |state| {
             let mut bytes = image.bytes.iter().map(|b| b.unwrap_or(0));
-            for r in registers.by_number() {
+            for r in registers.by_number().into_iter().filter(|r| r.number < registers.whole) {
                 if bytes.len() < r.bytes() {
                     break;
                 }
@@ -295,8 +295,7 @@ impl Breakpoints for Debugged<'_> {
 impl SwBreakpoint for Debugged<'_> {
     fn add_sw_breakpoint(&mut self, va: u64, _: usize) -> TargetResult<bool, Self> {
         // What cannot be read cannot be reached; gdb counts on being told.
-        let tid = self.guest.threads().first().copied().unwrap_or(0);
-        if self.guest.read_memory(tid, va, &mut [0]) == 0 {
+        if !self.guest.may_break(va) {
             return Err(TargetError::Errno(EFAULT));
         }
         self.guest.set_breakpoint(va);
