@@ -1,8 +1,9 @@
-//! `tulk demo`: embedded guest programs of every guest, and what the engine did to run them.
+//! `tulk demo`: embedded guest programs of every guest and the PC's boot image, and what the engine did to run them.
 
 use anyhow::Context;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -12,6 +13,28 @@ const PROGRAMS: &[(&str, &[u8])] = &[
     ("x86-64", include_bytes!("demo/x86_64.elf")),
     ("i386", include_bytes!("demo/i386.elf")),
 ];
+
+/// Boots the PC's demonstration and shows what it prints behind the firmware's lines.
+fn pc(own: &Path) -> anyhow::Result<()> {
+    println!("== a PC, booted from a disk image by SeaBIOS ==");
+    if let Err(error) = crate::system::find_firmware() {
+        println!("-- left out: {error:#}\n");
+        return Ok(());
+    }
+    let start = Instant::now();
+    let output = Command::new(own)
+        .args(["system", "-display", "none", "-serial", "stdio", "-nic", "none"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .context("cannot start tulk")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "the PC's demonstration failed: {errors}");
+    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    let begin = text.find("16 bits:").context("the PC's demonstration printed nothing")?;
+    print!("{}", &text[begin..]);
+    println!("-- {:.2} s from power-on to power-off\n", start.elapsed().as_secs_f64());
+    Ok(())
+}
 
 /// Runs each program in a tulk of its own and shows its output and statistics.
 pub fn demo() -> anyhow::Result<ExitCode> {
@@ -45,6 +68,7 @@ pub fn demo() -> anyhow::Result<ExitCode> {
             number("regions_compiled"),
         );
     }
-    println!("Run your own: tulk run [-L SYSROOT] PROGRAM [ARGS]");
+    pc(&own)?;
+    println!("Run your own: tulk run [-L SYSROOT] PROGRAM [ARGS], tulk system [OPTIONS] [DISK]");
     Ok(ExitCode::SUCCESS)
 }

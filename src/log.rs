@@ -17,12 +17,13 @@ ir_opt  intermediate representation as it is run and compiled
 out_asm host assembly of each compiled region
 exec    each block at each execution (slow)
 cpu     registers at each system call and signal
-int     traps and signals
+int     traps and signals; of a PC interrupts and exceptions with registers
 unimp   what the guest asks for and tulk does not have
 page    the memory map at start
 cpu_reset  what the guest asks of the machine: reset, power off
 port    accesses to I/O ports
 mmio    accesses to device memory
+guest_errors  what guests do to devices and must not
 irq     events that processors take
 strace  system calls
 ";
@@ -36,10 +37,10 @@ pub struct Items {
 }
 
 /// Items that are `tracing` targets of the crates.
-const TARGETS: [&str; 8] = ["cpu", "int", "unimp", "page", "cpu_reset", "port", "mmio", "irq"];
+const TARGETS: [&str; 9] =
+    ["cpu", "int", "unimp", "page", "cpu_reset", "port", "mmio", "irq", "guest_errors"];
 /// Items of QEMU's that are accepted and mean nothing here.
-const IGNORED: [&str; 8] =
-    ["nochain", "op", "op_opt", "op_ind", "mmu", "pcall", "guest_errors", "fpu"];
+const IGNORED: [&str; 7] = ["nochain", "op", "op_opt", "op_ind", "mmu", "pcall", "fpu"];
 
 impl Items {
     /// # Errors
@@ -84,6 +85,15 @@ impl LogSink for Sink {
 
 /// Opens the log (`%d` in the name becomes the process id) and connects the crates' messages to it.
 pub fn open(path: Option<&Path>, items: &Items) -> anyhow::Result<Arc<Sink>> {
+    open_with(path, items, None)
+}
+
+/// The same; `warn` gets the crates' warnings and errors that are no log items.
+pub fn open_with(
+    path: Option<&Path>,
+    items: &Items,
+    warn: Option<fn(&str)>,
+) -> anyhow::Result<Arc<Sink>> {
     let file = match path {
         None => None,
         Some(path) => {
@@ -92,7 +102,8 @@ pub fn open(path: Option<&Path>, items: &Items) -> anyhow::Result<Arc<Sink>> {
         }
     };
     let sink = Arc::new(Sink { file });
-    if items.targets != 0 {
+    let warnings = warn.map(|warn| Warnings(warn).with_filter(LevelFilter::WARN));
+    if items.targets != 0 || warnings.is_some() {
         let shown = TARGETS.iter().enumerate().filter(|(n, _)| items.targets & 1 << n != 0);
         let filter = Targets::new().with_targets(shown.map(|(_, t)| (*t, LevelFilter::TRACE)));
         let writer = sink.clone();
@@ -102,9 +113,28 @@ pub fn open(path: Option<&Path>, items: &Items) -> anyhow::Result<Arc<Sink>> {
             .with_ansi(false)
             .with_writer(move || LineWriter(writer.clone()))
             .with_filter(filter);
-        tracing_subscriber::registry().with(layer).init();
+        tracing_subscriber::registry().with(layer).with(warnings).init();
     }
     Ok(sink)
+}
+
+/// Passes messages on that are for the user.
+struct Warnings(fn(&str));
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if TARGETS.contains(&event.metadata().target()) {
+            return;
+        }
+        let mut text = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| match field
+            .name()
+        {
+            "message" => text.insert_str(0, &format!("{value:?}")),
+            name => text += &format!(" ({name}: {value:?})"),
+        });
+        (self.0)(&text);
+    }
 }
 
 struct LineWriter(Arc<Sink>);

@@ -1,5 +1,6 @@
 //! Networks of `-netdev`, `-nic` and `-net`, and which card is on which.
 
+use super::message::say;
 use super::options::HUB;
 use super::settings::Settings;
 use anyhow::{Context, bail};
@@ -85,7 +86,7 @@ impl Networks {
     /// Behind the last card: says which networks have none.
     pub fn finish(&self) {
         for (name, _) in &self.free {
-            eprintln!("tulk system: warning: no card is on the network {name}");
+            say(&format!("warning: no card is on the network {name}"));
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 use std::time::SystemTime;
+use tulk_block::{Cache, Locking, Policy};
 use tulk_exec::Tier;
+use tulk_ui::ChardevOptions;
 
 /// A disk drive.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +24,9 @@ pub struct Drive {
     pub detect_zeroes: bool,
     pub id: Option<String>,
     pub serial: Option<String>,
-    pub boot_index: Option<u32>,
+    pub locking: Locking,
+    /// What errors of the host lead to.
+    pub policy: Policy,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,52 +39,14 @@ pub enum Interface {
     None,
 }
 
-/// How writes reach the host's disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cache {
-    #[default]
-    Writeback,
-    /// Each write is on stable storage when it is done.
-    Writethrough,
-    /// Around the host's page cache.
-    None,
-    Directsync,
-    /// Flushes of the guest are ignored.
-    Unsafe,
-}
-
 /// A host end of a character device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CharSpec {
-    Null,
-    /// There is no such port at all (`-serial none`).
+    /// There is no such device at all (`-serial none`).
     None,
-    Stdio {
-        /// Ctrl-C is passed to the guest.
-        signal: bool,
-    },
-    File {
-        path: PathBuf,
-        append: bool,
-    },
-    Unix {
-        path: PathBuf,
-        server: bool,
-        wait: bool,
-    },
-    Tcp {
-        host: String,
-        port: u16,
-        server: bool,
-        wait: bool,
-        nodelay: bool,
-        telnet: bool,
-    },
-    Pty,
     /// The `-chardev` of this name.
     Named(String),
-    /// Shared with the monitor and other users: escapes with Ctrl-A.
-    Mux(Box<CharSpec>),
+    Own(ChardevOptions),
 }
 
 /// A `-netdev`, or the part of `-nic` that is one.
@@ -118,6 +84,23 @@ pub enum RtcBase {
     At(SystemTime),
 }
 
+/// What the guest's calendar goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcClock {
+    /// The host's: it goes on while the machine is stopped.
+    Host,
+    /// Guest time.
+    Vm,
+}
+
+/// What stands in front of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageStyle {
+    pub time: bool,
+    /// The guest's name.
+    pub guest: bool,
+}
+
 /// What happens when the guest asks for it, or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnReboot {
@@ -146,6 +129,8 @@ pub struct Settings {
     pub cpu: Option<String>,
     pub hpet: bool,
     pub acpi: bool,
+    /// In the order of their preference.
+    pub accelerators: Vec<String>,
     pub tier: Tier,
     /// MiB of machine code.
     pub code_size: Option<u64>,
@@ -166,7 +151,7 @@ pub struct Settings {
     /// `-nic none`, or any network option: no default card.
     pub default_net: bool,
     pub globals: Vec<(String, String, String)>,
-    pub chardevs: Vec<(String, CharSpec)>,
+    pub chardevs: Vec<(String, ChardevOptions)>,
     pub serials: Vec<CharSpec>,
     pub monitors: Vec<CharSpec>,
     pub debugcon: Option<CharSpec>,
@@ -180,15 +165,18 @@ pub struct Settings {
     pub on_reboot: OnReboot,
     pub on_shutdown: OnShutdown,
     pub rtc_base: RtcBase,
+    pub rtc_clock: RtcClock,
     pub snapshot: bool,
     pub name: Option<String>,
+    /// Of the process, as `ps` shows it.
+    pub process_name: Option<String>,
     pub pidfile: Option<PathBuf>,
     pub data_dirs: Vec<PathBuf>,
     pub bios: Option<String>,
     pub fw_cfg: Vec<(String, FwCfgContent)>,
     pub default_devices: bool,
     pub uuid: Option<[u8; 16]>,
-    pub message_time: bool,
+    pub messages: MessageStyle,
     /// Print statistics of the engine at the end.
     pub stats: bool,
 }
@@ -202,6 +190,7 @@ impl Default for Settings {
             cpu: None,
             hpet: true,
             acpi: true,
+            accelerators: Vec::new(),
             tier: Tier::Mixed,
             code_size: None,
             one_insn_per_tb: false,
@@ -233,15 +222,17 @@ impl Default for Settings {
             on_reboot: OnReboot::Reset,
             on_shutdown: OnShutdown::Exit,
             rtc_base: RtcBase::Utc,
+            rtc_clock: RtcClock::Host,
             snapshot: false,
             name: None,
+            process_name: None,
             pidfile: None,
             data_dirs: Vec::new(),
             bios: None,
             fw_cfg: Vec::new(),
             default_devices: true,
             uuid: None,
-            message_time: false,
+            messages: MessageStyle::default(),
             stats: false,
         }
     }
