@@ -212,6 +212,42 @@ fn strace_lines() {
     }
 }
 
+/// Structures by their main fields, for every guest.
+#[test]
+fn strace_structures() {
+    for guest in Guest::ALL {
+        if !guest.has_compiler() {
+            missing(guest.compiler());
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut command = Command::new(tulk());
+        command.args(["run", "--strace", "-D"]).arg(&log).arg(compile(Some(guest), "files"));
+        command.current_dir(dir.path());
+        let run = finish(command);
+        assert_eq!(run.status, 0, "{}", run.errors());
+        let text = std::fs::read_to_string(&log).unwrap();
+        // Newer C libraries of 32-bit guests ask by statx, and i386's sends through socketcall.
+        let stat = "_mode=S_IFREG|0640, st";
+        assert!(text.contains(stat) && text.contains("_size=106, ...}"), "{guest:?}: {text}");
+        for sign in [
+            "EPOLL_CTL_ADD, ",
+            "{events=EPOLLIN, data=0x1122334455667788}) = 0\n",
+            "[{events=EPOLLIN, data=0x1122334455667788}, {events=EPOLLOUT, data=0x2a}], 4, 1000",
+        ] {
+            assert!(text.contains(sign), "{guest:?}: no {sign} in\n{text}");
+        }
+        for sign in [
+            "{msg_name=NULL, msg_iov=[\"one\" (3), \"two\" (3)], msg_control=\"",
+            "{msg_name=NULL, msg_iov=[\"onetwo\" (",
+        ] {
+            let shown = text.contains(sign) || guest == Guest::I386;
+            assert!(shown, "{guest:?}: no {sign} in\n{text}");
+        }
+    }
+}
+
 /// What the parent ignores or blocks stays so, in spite of tulk's own runtime.
 #[test]
 fn inherited_signals() {

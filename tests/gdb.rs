@@ -4,92 +4,12 @@
 
 mod support;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
-use support::{Guest, Tier, tulk};
-
-/// Builds `tests/guest/gdb/threads.c` with debugging information.
-fn build(guest: Guest, dir: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/gdb/threads.c");
-    let out = dir.join(format!("threads-{}", guest.name()));
-    let built = Command::new(guest.compiler())
-        .args(["-g", "-O1", "-fno-pie", "-no-pie", "-static", "-pthread", "-o"])
-        .args([&out, &source])
-        .status()
-        .expect("the compiler runs");
-    assert!(built.success(), "{}", guest.name());
-    out
-}
-
-struct Session {
-    gdb: String,
-    program: String,
-    status: Option<i32>,
-}
-
-/// Runs the program under tulk with gdb attached.
-fn session(program: &Path, tier: Tier, words: &[&str], script: &str) -> Session {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("gdb");
-    let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", "120"]).arg(tulk()).arg("run").args(tier.options());
-    command.args(["--seed", "1", "-g"]);
-    command.arg(format!("unix:{}", socket.display())).arg(program).args(words);
-    let tulk = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let tulk = tulk.spawn().expect("tulk starts");
-    for _ in 0..200 {
-        if socket.exists() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let file = dir.path().join("script");
-    let mut text = std::fs::File::create(&file).unwrap();
-    let start = "set pagination off\nset confirm off\nset width 0\nset debuginfod enabled off";
-    writeln!(text, "{start}\ntarget remote {}\n{script}", socket.display()).unwrap();
-    let gdb = Command::new("timeout")
-        .args(["--signal=KILL", "100", "gdb-multiarch", "-nx", "-batch", "-x"])
-        .args([file.as_path(), program])
-        .stdin(Stdio::null())
-        .output()
-        .expect("gdb runs");
-    let out = tulk.wait_with_output().unwrap();
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    Session {
-        gdb: text(&gdb.stdout) + &text(&gdb.stderr),
-        program: text(&out.stdout) + &text(&out.stderr),
-        status: out.status.code(),
-    }
-}
-
-/// All of `lines` occur in gdb's output, in this order.
-fn expect(s: &Session, what: &str, lines: &[&str]) {
-    let mut rest = s.gdb.as_str();
-    for line in lines {
-        match rest.find(line) {
-            Some(at) => rest = &rest[at + line.len()..],
-            None => panic!("{what}: no `{line}` in\n{}\nprogram:\n{}", s.gdb, s.program),
-        }
-    }
-}
+use std::path::Path;
+use support::gdb::{Debuggee, Session, each_of, expect, session};
+use support::{Guest, Tier};
 
 fn each(f: impl Fn(Guest, &Path, Tier, &str)) {
-    if Command::new("gdb-multiarch").arg("--version").output().is_err() {
-        return support::missing("gdb-multiarch");
-    }
-    for guest in Guest::ALL {
-        if !guest.has_compiler() {
-            support::missing(guest.compiler());
-            continue;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let program = build(guest, dir.path());
-        for &tier in Tier::ALL {
-            f(guest, &program, tier, &format!("{} {tier:?}", guest.name()));
-        }
-    }
+    each_of("threads", &["-static"], f);
 }
 
 const OUTPUT: &str = "10 x";
@@ -138,21 +58,6 @@ fn detach() {
     });
 }
 
-/// 10,000 hits of a condition that is false.
-#[test]
-fn conditional_breakpoint() {
-    each(|_, program, tier, what| {
-        let s = session(
-            program,
-            tier,
-            &[],
-            "handle SIGUSR1 nostop noprint pass\nbreak work if i == 100\ncontinue",
-        );
-        expect(&s, what, &["exited with code 07"]);
-        assert_eq!(s.status, Some(7), "{what}");
-    });
-}
-
 #[test]
 fn signals_system_calls_and_children() {
     each(|_, program, tier, what| {
@@ -184,37 +89,151 @@ fn threads() {
     });
 }
 
-/// The registers as a session's `info registers` behind the mark showed them.
-fn registers(s: &Session) -> Vec<&str> {
-    let behind = s.gdb.split("== registers\n").nth(1).unwrap_or_default();
-    behind.lines().take_while(|l| !l.starts_with("==")).collect()
+/// The registers as a session's `info registers` behind each mark showed them.
+fn registers(s: &Session) -> Vec<Vec<&str>> {
+    let behind = s.gdb.split("== registers\n").skip(1);
+    behind.map(|part| part.lines().take_while(|l| !l.starts_with("==")).collect()).collect()
 }
 
-/// After 1,000 steps all registers are what they are at the same place of a run without steps.
+/// 1,000 steps over repeated strings, system calls, faults and their handler: on the way all registers are what they are at the same
+/// places of a run without steps.
 #[test]
 fn steps() {
-    each(|guest, program, tier, what| {
-        let regs = "echo == registers\\n\ninfo registers\necho ==\\n\ndelete\ndetach";
+    each_of("hard", &["-static"], |guest, program, tier, what| {
+        let regs = "echo == registers\\n\ninfo registers\necho ==\\n";
+        let quiet = "handle SIGSEGV nostop noprint pass";
         let script = format!(
-            "break main\ncontinue\nset var $n = 0\nwhile $n < 1000\nstepi\nset var $n = $n + 1\n\
-             printf \"at %p\\n\", $pc\nend\n{regs}"
+            "{quiet}\nbreak go\ncontinue\nprintf \"here %p\\n\", &here\nset var $n = 0\nwhile $n < 1000\nstepi\nset var $n = $n + 1\n\
+             printf \"at %p\\n\", $pc\nif $n % 100 == 0 && $pc != (unsigned long) &here\n{regs}\nend\nend\ndelete\ndetach"
         );
         let stepped = session(program, tier, &[], &script);
-        expect(&stepped, what, &["Breakpoint 1, main", "detached"]);
+        expect(&stepped, what, &["Breakpoint 1, go", "detached"]);
         let trace: Vec<&str> =
-            stepped.gdb.lines().filter_map(|l| Some(l.split_once("at 0x")?.1)).collect();
-        let trace: Vec<&str> =
-            trace.into_iter().filter(|pc| pc.chars().all(|c| c.is_ascii_hexdigit())).collect();
+            stepped.gdb.lines().filter_map(|l| l.strip_prefix("at 0x")).collect();
         assert_eq!(trace.len(), 1000, "{what}: {}", stepped.gdb);
-        let last = trace[999];
-        let before = trace.iter().filter(|pc| **pc == last).count() - 1;
-        let script =
-            format!("break main\ncontinue\nbreak *0x{last}\nignore 2 {before}\ncontinue\n{regs}");
-        let whole = session(program, tier, &[], &script);
-        expect(&whole, what, &["Breakpoint 2", "detached"]);
+        let mut script = format!("{quiet}\nbreak go\ncontinue\ndelete\n");
+        // Where it faults a breakpoint is hit twice, before the handler and behind it, and a step is one.
+        let here = stepped.gdb.lines().find_map(|l| l.strip_prefix("here 0x")).unwrap_or_default();
+        let mut part: Vec<&str> = Vec::new();
+        let mut places = 0;
+        for chunk in trace.chunks(100) {
+            part.extend_from_slice(chunk);
+            if chunk[99] == here {
+                continue;
+            }
+            let times = part.iter().filter(|pc| **pc == chunk[99]).count() - 1;
+            script +=
+                &format!("tbreak *0x{}\nignore $bpnum {times}\ncontinue\n{regs}\n", chunk[99]);
+            part.clear();
+            places += 1;
+        }
+        let whole = session(program, tier, &[], &(script + "detach"));
+        expect(&whole, what, &["Temporary breakpoint", "detached"]);
         let (a, b) = (registers(&stepped), registers(&whole));
-        assert!(a.len() >= 16, "{what}");
-        assert_eq!(a, b, "{what} {guest:?}");
+        assert!(places > 5, "{what}");
+        assert_eq!((a.len(), b.len()), (places, places), "{what}: {}", whole.gdb);
+        for (n, (a, b)) in a.iter().zip(&b).enumerate() {
+            assert!(a.len() >= 16, "{what}");
+            assert_eq!(a, b, "{what} {guest:?}: place {n}");
+        }
         assert_eq!((stepped.status, whole.status), (Some(7), Some(7)), "{what}");
+    });
+}
+
+/// 10,000 hits, each with a condition that gdb looks at.
+#[test]
+fn conditional_breakpoint() {
+    each(|_, program, tier, what| {
+        let script = "handle SIGUSR1 nostop noprint pass\nset var $hits = 0\nbreak work if ++$hits < 0\ncontinue\np $hits";
+        let s = session(program, tier, &[], script);
+        expect(&s, what, &["exited with code 07", "$1 = 10000"]);
+        assert_eq!(s.status, Some(7), "{what}");
+    });
+}
+
+/// A program with libraries, of which gdb has no copy: it reads them through tulk.
+#[test]
+fn libraries() {
+    each_of("hard", &[], |guest, program, tier, what| {
+        if tier == Tier::INTERP || tier == Tier::JIT {
+            return;
+        }
+        let root = match guest {
+            Guest::Aarch64 => "/usr/aarch64-linux-gnu",
+            Guest::I386 => "/usr/i686-linux-gnu",
+            Guest::X86_64 => "/",
+        };
+        let debuggee = Debuggee::start(tier, &["-L", root], "gdb", program, &[]);
+        let script = "break main\ncontinue\nbt\ninfo sharedlibrary\nbreak getuid\nhandle SIGSEGV nostop noprint pass\ncontinue\nbt\n\
+            info symbol $pc\nfinish\ndelete\ncontinue";
+        let gdb = debuggee.gdb(&debuggee.socket(&[]), None, script);
+        let (status, program) = debuggee.end();
+        let s = Session { gdb, program, status };
+        let lines = [
+            "from remote target",
+            "Breakpoint 1, main",
+            "#0  main",
+            "Shared Object Library",
+            "target:",
+            "libm.so.6",
+            "libc.so.6",
+            "Breakpoint 2",
+            "getuid",
+            "in go",
+            "in main",
+            "of target:",
+            "exited with code 07",
+        ];
+        expect(&s, what, &lines);
+        assert_eq!(s.status, Some(7), "{what}");
+    });
+}
+
+/// A forked child has a stub of its own.
+#[test]
+fn children_with_stubs() {
+    each(|_, program, tier, what| {
+        let debuggee = Debuggee::start(tier, &[], "gdb.%d", program, &[]);
+        let first = debuggee.socket(&[]);
+        let script = "handle SIGUSR1 nostop noprint pass\nbreak forked\ncontinue\np pid > 0\ndelete\ncontinue";
+        let parent = debuggee.spawn_gdb(&first, Some(program), script);
+        let second = debuggee.socket(&[first]);
+        let gdb =
+            debuggee.gdb(&second, Some(program), "break work\ncontinue\nbt\ndelete\ncontinue");
+        let child = Session { gdb, program: String::new(), status: None };
+        expect(&child, what, &["Breakpoint 1, work (i=", "in main", "exited with code 03"]);
+        let out = parent.wait_with_output().unwrap();
+        let gdb = String::from_utf8_lossy(&out.stdout).into_owned();
+        let (status, program) = debuggee.end();
+        let s = Session { gdb, program, status };
+        expect(&s, what, &["Breakpoint 1, forked", "$1 = 1", "exited with code 07"]);
+        assert_eq!(s.status, Some(7), "{what}");
+    });
+}
+
+/// The program that `execve` starts waits for gdb at the same address.
+#[test]
+fn exec() {
+    each_of("hard", &["-static"], |_, program, tier, what| {
+        let debuggee = Debuggee::start(tier, &[], "gdb", program, &["exec"]);
+        let socket = debuggee.socket(&[]);
+        let first = debuggee.gdb(&socket, Some(program), "break main\ncontinue\np argc\ncontinue");
+        let second = debuggee.gdb(
+            &debuggee.socket(&[]),
+            Some(program),
+            "break main\ncontinue\np argc\np argv[1]\nhandle SIGSEGV nostop noprint pass\ncontinue",
+        );
+        let (status, program) = debuggee.end();
+        let s = Session { gdb: first + &second, program, status };
+        let lines = [
+            "Breakpoint 1, main",
+            "$1 = 2",
+            "emote connection closed",
+            "Breakpoint 1, main",
+            "$1 = 2",
+            "\"again\"",
+            "exited with code 07",
+        ];
+        expect(&s, what, &lines);
     });
 }

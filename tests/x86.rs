@@ -38,6 +38,16 @@ fn exceptions() {
 }
 
 #[test]
+fn fetch() {
+    check("fetch");
+}
+
+#[test]
+fn frames() {
+    check("frames");
+}
+
+#[test]
 fn kernel() {
     check("kernel");
 }

@@ -1,6 +1,8 @@
 //! What the integration tests share: guests, compilers, running tulk.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod console;
+pub mod gdb;
 pub mod sandbox;
 
 use std::ffi::OsStr;
