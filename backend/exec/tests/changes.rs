@@ -214,7 +214,7 @@ fn code_without_room_is_not_tried_for_ever() {
             compile_share: 1 << 16,
             workers: 1,
             code_limit: 4096,
-            tb_insns: 200,
+            tb_insns: 1000,
             ..Config::default()
         };
         let mut m = Machine::new(&Setting { name: "no room", window: false, config });
@@ -223,7 +223,7 @@ fn code_without_room_is_not_tried_for_ever() {
         let top = asm.here();
         asm.branch(op::CALL, 0, large).op(op::ADDI, 1, 1, -1).branch(op::BNZ, 1, top).sys(1);
         asm.place(large);
-        for i in 0..60 {
+        for i in 0..250 {
             asm.op(op::LD, 8 + (i % 4) as u8, 7, 8 * (i % 8) as i8).op(op::ST, 9, 7, 8);
         }
         asm.op(op::ADDI, 2, 2, 1).op(op::RET, 0, 0, 0);

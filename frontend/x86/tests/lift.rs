@@ -263,7 +263,7 @@ fn privileged_and_reserved() {
                 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
                 0x66, 0x90,
             ],
-            Trap::Illegal,
+            Trap::Guest { vector: 13, code: 0 },
         ),
     ] {
         let mut t = Thread::new(guest(Mode::X86_64, "max"), code);

@@ -25,7 +25,7 @@ use crate::segment::GP;
 use iced_x86::{Code, Instruction, Mnemonic};
 use std::ops::DerefMut;
 use tulk_base::Trap;
-use tulk_ir::{Access, ExitKind, HelperCx, Slot, Type, Value};
+use tulk_ir::{Access, ExitKind, HelperCx, IntCc, Slot, Type, Value};
 
 /// The instructions of these chapters.
 pub const ROWS: &[Row] = rows! {
@@ -380,6 +380,7 @@ fn sti(l: &mut Lifter<'_>, _: &Instruction) {
     if !(l.last || l.key.single() || l.key.has(key::SHADOW)) {
         // Nothing waits: there is nothing to take behind the next instruction, which is in this block.
         let waits = l.get(regs::EVENT_WAITS);
+        let waits = l.icmp_imm(IntCc::Ne, waits, 0);
         let (something, nothing) = (l.label(), l.label());
         l.brif(waits, something, nothing);
         l.place(something);
