@@ -46,40 +46,67 @@ impl Hasher for KeyHasher {
 pub type KeyMap<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 
 struct Buckets {
+    /// Of each slot the hash of its key, see [`tag`], or 0: what is not looked for is passed without a look at the block.
+    tags: Box<[AtomicU32]>,
     slots: Box<[OwnedSlot<Tb>]>,
+}
+
+/// The part of a key's hash that the table keeps. Never 0.
+fn tag(key: TbKey) -> u32 {
+    hash(key.pc.0, key.flags) as u32 | 1 << 31
 }
 
 impl Buckets {
     fn new(len: usize) -> Buckets {
-        Buckets { slots: std::iter::repeat_with(OwnedSlot::default).take(len).collect() }
+        let slots = std::iter::repeat_with(OwnedSlot::default).take(len).collect();
+        Buckets { tags: crate::host::zeroed_slice(len), slots }
     }
     #[inline]
-    fn home(&self, key: TbKey) -> usize {
-        hash(key.pc.0, key.flags) as usize & (self.slots.len() - 1)
+    fn home(&self, tag: u32) -> usize {
+        tag as usize & (self.slots.len() - 1)
     }
     #[inline]
     fn next(&self, at: usize) -> usize {
         (at + 1) & (self.slots.len() - 1)
     }
     #[inline]
-    fn find<'g>(&self, key: TbKey, guard: &'g Guard<'_>) -> Result<(usize, &'g Tb), usize> {
-        let mut at = self.home(key);
-        while let Some(tb) = self.slots[at].get(guard) {
-            if tb.key == key {
-                return Ok((at, tb));
+    fn tag_at(&self, at: usize) -> u32 {
+        self.tags[at].load(Ordering::Acquire)
+    }
+    #[inline]
+    fn find<'g>(&self, key: TbKey, guard: &'g Guard<'_>) -> Option<(usize, &'g Tb)> {
+        let wanted = tag(key);
+        let mut at = self.home(wanted);
+        loop {
+            match self.tag_at(at) {
+                0 => return None,
+                found if found == wanted => {
+                    if let Some(tb) = self.slots[at].get(guard)
+                        && tb.key == key
+                    {
+                        return Some((at, tb));
+                    }
+                }
+                _ => {}
             }
             at = self.next(at);
         }
-        Err(at)
     }
-    fn add<'g>(&self, tb: Owned<Tb>, guard: &'g Guard<'_>) -> &'g Tb {
-        match self.find(tb.key, guard) {
-            Ok(_) => unreachable!("block {:?} is in the table already", tb.key),
-            Err(at) => {
-                self.slots[at].put(tb);
-                self.slots[at].get(guard).expect("just put there")
-            }
+    /// Adds a block that is not there.
+    fn add(&self, tb: Owned<Tb>, tag: u32) {
+        let mut at = self.home(tag);
+        while self.tag_at(at) != 0 {
+            at = self.next(at);
         }
+        self.put(at, tb, tag);
+    }
+    fn put(&self, at: usize, tb: Owned<Tb>, tag: u32) {
+        self.slots[at].put(tb);
+        self.tags[at].store(tag, Ordering::Release);
+    }
+    fn take(&self, at: usize) -> Option<Owned<Tb>> {
+        self.tags[at].store(0, Ordering::Release);
+        self.slots[at].take()
     }
 }
 
@@ -154,7 +181,7 @@ impl Table {
     /// The valid block with this key, if the caller is lucky; see the module.
     #[inline]
     pub fn get<'g>(&self, key: TbKey, guard: &'g Guard<'_>) -> Option<&'g Tb> {
-        self.buckets.get(guard)?.find(key, guard).ok().map(|(_, tb)| tb)
+        self.buckets.get(guard)?.find(key, guard).map(|(_, tb)| tb)
     }
 }
 
@@ -168,7 +195,7 @@ impl Index {
     }
 
     pub fn find<'g>(&self, key: TbKey, guard: &'g Guard<'_>) -> Option<&'g Tb> {
-        self.buckets().find(key, guard).ok().map(|(_, tb)| tb)
+        self.buckets().find(key, guard).map(|(_, tb)| tb)
     }
 
     /// Adds a block whose key is not in the table.
@@ -180,7 +207,7 @@ impl Index {
         guard: &'g Guard<'_>,
     ) -> &'g Tb {
         if (self.count + 1) * 3 > self.buckets().slots.len() * 2 {
-            self.grow(table, epoch, guard);
+            self.grow(table, epoch);
         }
         let tb = Owned::new(tb);
         for (page, ..) in self.extent(&tb).into_iter().flatten() {
@@ -189,14 +216,18 @@ impl Index {
             self.pages.entry(page).or_default().push(link);
         }
         self.count += 1;
-        self.buckets().add(tb, guard)
+        let key = tb.key;
+        self.buckets().add(tb, tag(key));
+        self.find(key, guard).expect("just put there")
     }
 
-    fn grow(&mut self, table: &Table, epoch: &Epoch, guard: &Guard<'_>) {
+    fn grow(&mut self, table: &Table, epoch: &Epoch) {
         let larger = Owned::new(Buckets::new(self.buckets().slots.len() * 2));
-        for slot in &self.buckets().slots {
-            if let Some(tb) = slot.take() {
-                larger.add(tb, guard);
+        let old = self.buckets();
+        for at in 0..old.slots.len() {
+            let tag = old.tag_at(at);
+            if let Some(tb) = old.slots[at].take() {
+                larger.add(tb, tag);
             }
         }
         table.buckets.set(Some(&*larger));
@@ -339,19 +370,22 @@ impl Index {
 
     fn remove(&mut self, key: TbKey, guard: &Guard<'_>) {
         let Some(buckets) = &self.buckets else { return };
-        let Ok((mut hole, _)) = buckets.find(key, guard) else { return };
-        self.dead.extend(buckets.slots[hole].take());
+        let Some((mut hole, _)) = buckets.find(key, guard) else { return };
+        self.dead.extend(buckets.take(hole));
         self.count -= 1;
         // Close the gap: a later entry of the run moves in when its home is not behind the hole.
         let mut at = hole;
         loop {
             at = buckets.next(at);
-            let Some(tb) = buckets.slots[at].get(guard) else { break };
+            let tag = buckets.tag_at(at);
+            if tag == 0 {
+                break;
+            }
             let mask = buckets.slots.len() - 1;
             let distance = |from: usize, to: usize| to.wrapping_sub(from) & mask;
-            if distance(buckets.home(tb.key), at) >= distance(hole, at) {
-                if let Some(tb) = buckets.slots[at].take() {
-                    buckets.slots[hole].put(tb);
+            if distance(buckets.home(tag), at) >= distance(hole, at) {
+                if let Some(tb) = buckets.take(at) {
+                    buckets.put(hole, tb, tag);
                 }
                 hole = at;
             }
