@@ -16,6 +16,11 @@
 //! while not linked; word 1 belongs to the dispatcher (generated code never looks at it). They are written
 //! through the writable view, word 0 by one atomic store.
 //!
+//! A direct exit of baseline code is a jump whose displacement is rewritten (by one aligned store of eight bytes, see
+//! [`crate::code_memory::CodeMemory::link`]). Its record has [`JUMP_EDGE_BYTES`]. Word 0 is [`jump_record`]: the
+//! instruction to which the jump leads while it is not linked, `call [word::THUNK_UNLINKED]`, and the distance to the
+//! displacement. Word 2 is the guest pc of the target.
+//!
 //! # Thunks
 //! Generated code calls two thunks, whose addresses stand in [`word::THUNK_HELPER`] and [`word::THUNK_EVAL`].
 //! Convention: arguments as System V (`rdi` the state, `rsi`, `rdx`), no result, stack aligned as for any call,
@@ -38,7 +43,7 @@
 //! [`word::STATUS`] becomes 0, or non-zero when the step returned a trap, which the thunk keeps as it keeps a
 //! helper's; the code then leaves with [`Reason::HelperTrap`], and the pc cell is the one that the step left.
 
-use tulk_base::state::{CELL_ARGS, CELL_RET};
+use tulk_base::state::{CELL_ARGS, CELL_GUEST, CELL_RET, OFFSET_CELLS, OFFSET_ENGINE};
 use tulk_base::{CpuState, GuestMem, GuestVa, MemFault, MemOp, RmwOp};
 use tulk_ir::HelperDef;
 
@@ -69,6 +74,12 @@ pub mod word {
     pub const THUNK_MEM: usize = 10;
     /// Guest address for the memory thunk.
     pub const VA: usize = 11;
+    /// Address of the way out of an unlinked jump: called from word 0 of its record, it leaves with
+    /// [`super::Reason::Direct`].
+    pub const THUNK_UNLINKED: usize = 13;
+    /// Address of the way out of a block that was not entered: called in front of the block's guest pc, it leaves with
+    /// [`super::Reason::Poll`] if `exit_request` is set, else with [`super::Reason::Hot`].
+    pub const THUNK_ENTRY: usize = 14;
     /// Nobody writes it.
     pub const ZERO: usize = 15;
     /// First word of the return ring: [`super::RING_ENTRIES`] of [`super::JumpEntry`]. Zeroed entries are
@@ -90,6 +101,24 @@ pub const JUMP_CACHE_LOG2: u32 = 12;
 pub const JUMP_CACHE_ENTRIES: usize = 1 << JUMP_CACHE_LOG2;
 /// Bytes of one edge record.
 pub const EDGE_BYTES: u32 = 16;
+/// Bytes of the record of a jump.
+pub const JUMP_EDGE_BYTES: u32 = 24;
+
+/// Baseline code may count on `rbp` being this far ahead of `rdi`, the state: guest cells 0 to 31 have a displacement of one
+/// byte. Who enters generated code sees to it, and regions keep `rbp`.
+pub const RBP_BIAS: i32 = OFFSET_CELLS + 8 * CELL_GUEST as i32 + 128;
+
+/// Word 0 of a jump's record, `distance` bytes behind the jump's displacement.
+pub const fn jump_record(distance: u32) -> u64 {
+    // call [rdi + d8]
+    let thunk = (OFFSET_ENGINE + 8 * word::THUNK_UNLINKED as i32) as u64;
+    0x57ff | thunk << 16 | ((1 << 31 | distance) as u64) << 32
+}
+
+/// The distance, if it is a jump's record: others have a code address there, or nothing.
+pub const fn jump_of_record(word: u64) -> Option<u32> {
+    if word >> 63 != 0 { Some((word >> 32) as u32 & !(1 << 31)) } else { None }
+}
 
 /// An entry of the jump cache or the return ring. A lookup hits when pc and key flags are equal and `code` is
 /// not 0. Only the thread of the state reads and writes them.

@@ -27,6 +27,9 @@ pub const DEFAULT_LIMIT: usize = 256 << 20;
 /// Least bytes of a block, so that at most one starts in as many aligned bytes.
 pub const MIN_BLOCK: usize = 64;
 
+/// Most bytes of code memory: what the displacement of a jump spans.
+const MOST: usize = (1 << 31) - PAGE;
+
 /// Freed ranges of at least this size return their pages to the host.
 const RELEASE_SIZE: usize = 64 << 10;
 const PAGE: usize = 4096;
@@ -204,9 +207,9 @@ impl Drop for Views {
 }
 
 impl CodeMemory {
-    /// Reserves `limit` bytes (rounded up to pages) of address space, twice.
+    /// Reserves `limit` bytes (rounded up to pages, at most 2 GiB) of address space, twice.
     pub fn new(limit: usize) -> io::Result<CodeMemory> {
-        let limit = limit.max(PAGE).next_multiple_of(PAGE);
+        let limit = limit.clamp(PAGE, MOST).next_multiple_of(PAGE);
         let views = Views::new(limit, |_| Ok(()))?;
         let free = Mutex::new(FreeList { limit, ..FreeList::default() });
         Ok(CodeMemory { views, free })
@@ -342,9 +345,30 @@ impl CodeMemory {
         unsafe { AtomicU64::from_ptr(address as *mut u64) }.load(Ordering::Relaxed)
     }
 
-    /// Links the edge record at this address to the region at `code`, or unlinks it with 0.
+    /// Links the edge record at this address to the code at `code`, or unlinks it with 0. Of two threads that link
+    /// jumps of the same block at the same time one may be without effect: a lock must prevent that.
     pub fn link(&self, edge: usize, code: usize) {
-        self.word(edge).store(code as u64, Ordering::Release);
+        match crate::abi::jump_of_record(self.read(edge)) {
+            None => self.word(edge).store(code as u64, Ordering::Release),
+            Some(distance) => {
+                // An unlinked jump leads to its record.
+                let target = if code == 0 { edge } else { code };
+                self.redirect(edge - distance as usize, target);
+            }
+        }
+    }
+
+    /// Changes where a jump leads whose displacement, at this address, lies in an aligned word. Processors that run it
+    /// meanwhile find the old or the new one.
+    fn redirect(&self, at: usize, target: usize) {
+        let (word, shift) = (at & !7, 8 * (at & 7));
+        debug_assert!(shift <= 32, "a displacement across words at {at:#x}");
+        let distance = target.wrapping_sub(at + 4) as u32 as u64;
+        let old = self.read(word);
+        let new = old & !(0xffff_ffff << shift) | distance << shift;
+        if new != old {
+            self.word(word).store(new, Ordering::Release);
+        }
     }
 }
 
@@ -419,6 +443,31 @@ mod tests {
             let word = memory.address(block) + 8;
             assert_eq!(memory.read(word), n as u64 + 1);
             assert_eq!(memory.word(word).load(Ordering::Relaxed), n as u64 + 1);
+        }
+    }
+
+    /// A jump is redirected wherever its displacement lies in its word, and leads to its record while not linked.
+    #[test]
+    fn links_of_jumps_change_their_displacement_only() {
+        let memory = CodeMemory::new(1 << 20).unwrap();
+        for at in [0usize, 1, 2, 3, 4, 8, 12] {
+            let mut bytes = [0xa5; 64];
+            let (record, jump) = (40usize, 8 + at);
+            let word = crate::abi::jump_record((record - jump) as u32);
+            bytes[record..record + 8].copy_from_slice(&word.to_le_bytes());
+            let block = memory.allocate(&bytes).unwrap();
+            let start = memory.address(&block);
+            for (code, target) in
+                [(start, start), (start + 0x1234, start + 0x1234), (0, start + record)]
+            {
+                memory.link(start + record, code);
+                let distance = (target as isize - (start + jump + 4) as isize) as i32;
+                bytes[jump..jump + 4].copy_from_slice(&distance.to_le_bytes());
+                for (n, expected) in bytes.chunks_exact(8).enumerate() {
+                    assert_eq!(memory.read(start + 8 * n).to_le_bytes(), expected, "{at} {n}");
+                }
+            }
+            memory.free(block);
         }
     }
 

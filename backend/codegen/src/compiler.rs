@@ -120,6 +120,7 @@ impl Compiler {
             edges,
             guest_insns: input.units.iter().map(|u| u.guest_insns).sum(),
             listing,
+            derived: None,
         })
     }
 }

@@ -89,11 +89,13 @@ pub struct Edge {
 /// is its first byte.
 #[derive(Clone, Debug)]
 pub struct Region {
-    /// Code, then the edge records (zeroed).
+    /// Code, literals, and the edge records (zeroed, but for those of jumps).
     pub bytes: Vec<u8>,
     /// Bytes of `bytes` that are code.
     pub code_len: u32,
     pub edges: Vec<Edge>,
+    /// Baseline code: the direct exit of two that is taken whenever the other, which is counted, is not.
+    pub derived: Option<u8>,
     pub fault_map: FaultMap,
     /// Guest instructions compiled.
     pub guest_insns: u32,

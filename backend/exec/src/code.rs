@@ -8,8 +8,8 @@
 //! A direct exit leaves through an edge record behind its code, see [`tulk_codegen::abi`]. Records are *attached* to
 //! their target block: at once when the block is known, else when the exit is taken first. All records attached to a block
 //! form a list that starts in [`Tb::incoming`] and goes through the records' second words, so publishing code for a
-//! block, or taking it away, writes one address into each; and code that goes away takes its records out of the lists
-//! they are in. All that happens under one lock; generated code only ever reads first words.
+//! block, or taking it away, changes one address or one jump for each; and code that goes away takes its records out of the
+//! lists they are in. All that happens under one lock, as [`CodeMemory::link`] demands.
 //!
 //! # Retiring
 //! Code goes in two steps. First the block's code word and the edges to it no longer name it ([`Leaving`]). Then all
@@ -101,6 +101,7 @@ pub struct Links {
 /// See the module. One per process.
 pub struct CodeStore {
     pub memory: CodeMemory,
+    heat_limit: u32,
     pub faults: FaultIndex,
     links: Mutex<Links>,
     /// Bytes that are retired but not yet free.
@@ -125,11 +126,13 @@ pub enum Refused {
 }
 
 impl CodeStore {
-    pub fn new(limit: usize) -> io::Result<Arc<CodeStore>> {
+    /// Memory for `limit` bytes; baseline code says so after `heat_limit` executions.
+    pub fn new(limit: usize, heat_limit: u32) -> io::Result<Arc<CodeStore>> {
         let memory = CodeMemory::new(limit)?;
         let faults = FaultIndex::new(&memory);
         Ok(Arc::new(CodeStore {
             memory,
+            heat_limit,
             faults,
             links: Mutex::default(),
             leaving: AtomicUsize::new(0),
@@ -216,6 +219,7 @@ impl CodeStore {
             }
         }
         tb.baseline.put(placed);
+        tb.start_counting(region.derived, self.heat_limit);
         // The store that makes it run; an invalidation that came in between wins, and will find the code.
         let (old, new) = (tb.plain(), address as u64);
         if tb.code.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
@@ -408,7 +412,11 @@ impl CodeStore {
         // Fails when the block was invalidated, which is as good, or runs something else.
         if tb.code.compare_exchange(old, instead, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             tb.in_region.store(false, Ordering::Relaxed);
-            tb.heat.store(0, Ordering::Relaxed);
+            if instead > code::LAST {
+                tb.cool(self.heat_limit);
+            } else {
+                tb.stop_counting(self.heat_limit);
+            }
             self.relink(tb);
         }
     }
@@ -526,7 +534,7 @@ impl Engine {
             // The lock keeps a `fork` away.
             let _index = lock(&self.index);
             self.code.get_or_init(|| {
-                let store = CodeStore::new(self.config.code_limit);
+                let store = CodeStore::new(self.config.code_limit, self.config.heat_limit());
                 store
                     .inspect_err(|error| {
                         tracing::warn!(%error, "no memory for machine code, interpreting");

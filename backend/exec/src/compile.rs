@@ -133,7 +133,7 @@ impl Engine {
         guard: &Guard<'_>,
         own: &mut Option<Box<RegionCompiler>>,
     ) {
-        tb.heat.store(0, Ordering::Relaxed);
+        tb.cool(self.config.heat_limit());
         if !self.config.has_regions() || tb.in_region.load(Ordering::Relaxed) {
             return;
         }
@@ -219,7 +219,7 @@ impl Engine {
     /// Baseline code of a block with a region leaves at once: it is reached only through old entries of jump caches, which
     /// the dispatcher corrects.
     pub(crate) fn forward_baseline(&self, tb: &Tb) {
-        tb.heat.store(self.config.threshold.max(2) - 1, Ordering::Relaxed);
+        tb.close(self.config.heat_limit());
     }
 
     pub(crate) fn memory_model(&self) -> MemoryModel {
@@ -296,7 +296,7 @@ fn next_job<'g>(engine: &Engine, jobs: &Jobs, guard: &'g Guard<'_>) -> Option<&'
         let Some(tb) = engine.table.get(job.key, guard) else { continue };
         // Called off when a region came to contain it.
         if tb.requested.load(Ordering::Relaxed) == generation {
-            let heat = tb.heat.load(Ordering::Relaxed) as u64;
+            let heat = tb.warmth(engine.config.heat_limit()) as u64;
             hot.push(((job.rounds as u64) << 32 | heat, job, tb));
         }
     }
@@ -349,7 +349,7 @@ impl RegionCompiler {
                     for tb in &blocks[1..] {
                         let (none, relaxed) = (request::NONE, Ordering::Relaxed);
                         if !tb.in_region.load(relaxed) {
-                            tb.heat.store(0, relaxed);
+                            tb.cool(engine.config.heat_limit());
                         }
                         let _ = tb.requested.compare_exchange(generation, none, relaxed, relaxed);
                     }

@@ -3,6 +3,7 @@
 use crate::tuning;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tulk_codegen::baseline::Profile;
 use tulk_ir::passes::PassConfig;
 
 /// Which tiers run.
@@ -151,6 +152,10 @@ impl Config {
     }
     pub(crate) fn has_regions(&self) -> bool {
         self.tier.has_regions() && self.compiles()
+    }
+    /// Executions after which baseline code asks for a region. With one it would leave before it did anything.
+    pub(crate) fn heat_limit(&self) -> u32 {
+        self.threshold.clamp(2, Profile::LIMIT)
     }
     /// Executions in tier 0 after which a block leaves it.
     pub(crate) fn first_threshold(&self) -> u32 {

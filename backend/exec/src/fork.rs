@@ -67,10 +67,10 @@ impl Engine {
                 if tb.code.load(Ordering::Relaxed) > code::LAST {
                     tb.code.store(code::INTERPRET, Ordering::Release);
                     tb.in_region.store(false, Ordering::Relaxed);
-                    tb.heat.store(0, Ordering::Relaxed);
                 }
                 if let Some(placed) = tb.baseline.take() {
                     drop(placed.free());
+                    tb.stop_counting(self.config.heat_limit());
                 }
                 tb.incoming.store(0, Ordering::Relaxed);
             });

@@ -2,8 +2,7 @@
 
 use crate::code::Placed;
 use crate::host::epoch::{Guard, OwnedSlot, Shared};
-use std::mem::offset_of;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use tulk_codegen::baseline::Profile;
 use tulk_frontend::TbKey;
 use tulk_ir::interp::Program;
@@ -22,6 +21,18 @@ pub mod code {
     pub const LAST: u64 = BREAK;
 }
 
+/// What [`Tb::counting`] says.
+mod counting {
+    /// No baseline code.
+    pub const NONE: u8 = 0;
+    /// The baseline compiler refused the block.
+    pub const REFUSED: u8 = 1;
+    /// Baseline code that counts each edge.
+    pub const ALL: u8 = 2;
+    /// Baseline code, and the count of edge 0 (with this plus one: of edge 1) is that of the block's executions.
+    pub const DERIVED: u8 = 3;
+}
+
 /// See the module. Immutable but for the atomics; shared by all threads. What running it in tier 0 touches lies in
 /// its first 64 bytes, because the blocks of a large program do not fit the caches otherwise. Aligning it to cache
 /// lines too would cost more than it gains: a general allocator wastes some 80 bytes for each such block.
@@ -29,14 +40,14 @@ pub mod code {
 pub struct Tb {
     /// How to run it, see [`code`]. The one word that publishes code.
     pub code: AtomicU64,
-    /// Executions since the last decision about compiling: those in tier 0 and of the baseline code.
+    /// Executions in tier 0 since the last decision about compiling.
     pub heat: AtomicU32,
     /// Whether a region was asked for, see `compile.rs`.
     pub requested: AtomicU16,
     /// [`Tb::code`] is a region.
     pub in_region: AtomicBool,
-    /// The baseline compiler refused it.
-    pub no_baseline: AtomicBool,
+    /// What became of its baseline code, see [`counting`].
+    counting: AtomicU8,
     /// The edges of nearly all blocks.
     first_edges: [Edge; 2],
     pub program: Program,
@@ -74,16 +85,22 @@ pub struct Edge {
     next: Shared<Tb>,
     /// Times taken (some are lost when threads race).
     count: AtomicU32,
+    /// Of the first edge: the counter of the block's baseline code, see [`Profile::runs`].
+    runs: AtomicU32,
 }
 
 impl Edge {
     #[inline]
-    pub fn count(&self) -> u32 {
+    fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
     }
     #[inline]
     pub fn hit(&self) {
-        self.count.store(self.count().wrapping_add(1), Ordering::Relaxed);
+        self.add(1);
+    }
+    #[inline]
+    fn add(&self, n: u32) {
+        self.count.store(self.count().wrapping_add(n), Ordering::Relaxed);
     }
     /// The target if it is known, valid or not.
     #[inline]
@@ -119,7 +136,7 @@ impl Tb {
             heat: AtomicU32::new(0),
             requested: AtomicU16::new(0),
             in_region: AtomicBool::new(false),
-            no_baseline: AtomicBool::new(false),
+            counting: AtomicU8::new(counting::NONE),
             first_edges: Default::default(),
             program,
             key,
@@ -131,18 +148,89 @@ impl Tb {
         }
     }
 
-    /// Where baseline code of this block counts, and how far.
-    pub fn profile(&self, limit: u32) -> Profile {
-        let edge = |n: usize| {
-            offset_of!(Tb, first_edges) + n * size_of::<Edge>() + offset_of!(Edge, count)
-        };
-        // A block with one exit takes it as often as it runs.
-        let counted = |n| (self.program.exits().len() > 1).then(|| edge(n) as i32);
+    /// Where baseline code of this block counts.
+    pub fn profile(&self) -> Profile {
+        let address = |counter: &AtomicU32| std::ptr::from_ref(counter) as u64;
+        let [first, second] = &self.first_edges;
         Profile {
-            base: std::ptr::from_ref(self) as u64,
-            heat: offset_of!(Tb, heat) as i32,
-            limit,
-            edges: [counted(0), counted(1)],
+            runs: address(&first.runs),
+            edges: [address(&first.count), address(&second.count)],
+        }
+    }
+
+    fn runs(&self) -> &AtomicU32 {
+        &self.first_edges[0].runs
+    }
+    fn counting(&self) -> u8 {
+        self.counting.load(Ordering::Relaxed)
+    }
+    pub fn refuse_baseline(&self) {
+        self.counting.store(counting::REFUSED, Ordering::Relaxed);
+    }
+    pub fn refuses_baseline(&self) -> bool {
+        self.counting() == counting::REFUSED
+    }
+    /// The edge that is not counted, and the other.
+    fn derived(&self) -> Option<(&Edge, &Edge)> {
+        let n = self.counting().checked_sub(counting::DERIVED)? as usize;
+        Some((&self.first_edges[n & 1], &self.first_edges[!n & 1]))
+    }
+
+    /// Baseline code will count from here on, and say so after `limit` executions; see
+    /// [`tulk_codegen::Region::derived`].
+    pub fn start_counting(&self, derived: Option<u8>, limit: u32) {
+        let state = derived.map_or(counting::ALL, |n| counting::DERIVED + n);
+        self.counting.store(state, Ordering::Relaxed);
+        if let Some((derived, counted)) = self.derived() {
+            derived.add(counted.count());
+        }
+        self.cool(limit);
+    }
+    /// There is no baseline code any more.
+    pub fn stop_counting(&self, limit: u32) {
+        self.cool(limit);
+        if let Some((derived, counted)) = self.derived() {
+            derived.add(counted.count().wrapping_neg());
+        }
+        self.counting.store(counting::NONE, Ordering::Relaxed);
+    }
+    /// Executions of the baseline code since it started counting or cooled down.
+    fn ran(&self, limit: u32) -> u32 {
+        self.runs().load(Ordering::Relaxed).saturating_sub(Profile::LIMIT - limit)
+    }
+    /// The decision about compiling was made; the next one comes after `limit` executions.
+    pub fn cool(&self, limit: u32) {
+        self.heat.store(0, Ordering::Relaxed);
+        if self.counting() >= counting::ALL {
+            if let Some((derived, _)) = self.derived() {
+                derived.add(self.ran(limit));
+            }
+            self.runs().store(Profile::LIMIT - limit, Ordering::Relaxed);
+        }
+    }
+    /// Its baseline code leaves at once from here on.
+    pub fn close(&self, limit: u32) {
+        self.cool(limit);
+        self.runs().store(Profile::LIMIT - 1, Ordering::Relaxed);
+        if let Some((derived, _)) = self.derived() {
+            derived.add((limit - 1).wrapping_neg());
+        }
+    }
+    /// Executions since it cooled down, in whichever tier.
+    pub fn warmth(&self, limit: u32) -> u32 {
+        let ran = if self.counting() >= counting::ALL { self.ran(limit) } else { 0 };
+        self.heat.load(Ordering::Relaxed).saturating_add(ran)
+    }
+
+    /// How often edge number `n` was taken.
+    pub fn count(&self, n: usize, limit: u32) -> u32 {
+        let edge = self.edge(n);
+        match self.derived() {
+            Some((derived, counted)) if std::ptr::eq(derived, edge) => {
+                let runs = derived.count().wrapping_add(self.ran(limit));
+                runs.saturating_sub(counted.count())
+            }
+            _ => edge.count(),
         }
     }
 

@@ -515,7 +515,7 @@ impl Vcpu {
     fn warm_up(&mut self, engine: &Engine, tb: &Tb, heat: u32, guard: &Guard<'_>) {
         let config = &engine.config;
         let heat = if tb.second().is_some() { 0 } else { heat };
-        if config.has_baseline() && !tb.no_baseline.load(Ordering::Relaxed) {
+        if config.has_baseline() && !tb.refuses_baseline() {
             self.compile_baseline(engine, tb, guard);
         } else if config.has_regions() && heat >= config.threshold {
             engine.request_region(tb, guard, &mut self.compiler);
@@ -538,20 +538,18 @@ impl Vcpu {
             }
         });
         let (Some(compiler), Some(store)) = (compiler, &self.store) else {
-            tb.no_baseline.store(true, Ordering::Relaxed);
+            tb.refuse_baseline();
             return;
         };
         let config = &engine.config;
-        // With a limit of one it would leave before it did anything.
-        let alone = tb.second().is_some();
-        let limit = if config.has_regions() && !alone { config.threshold.max(2) } else { u32::MAX };
         let input = baseline::Input {
             program: &tb.program,
             pc: tb.key.pc.0,
             flags: engine.bare(tb.key).flags,
             insns: tb.insns as u32,
             mem: engine.memory_model(),
-            profile: tb.profile(limit),
+            // One that reaches into a second page is never part of a region.
+            profile: (config.has_regions() && tb.second().is_none()).then(|| tb.profile()),
             page: engine.system.as_ref().map(|system| system.check(tb.key)),
             second: engine.system.as_ref().and_then(|system| system.second_check(tb)),
         };
@@ -559,7 +557,7 @@ impl Vcpu {
             Ok(region) => region,
             Err(error) => {
                 tracing::debug!(%error, pc = %tb.key.pc, "no baseline code");
-                tb.no_baseline.store(true, Ordering::Relaxed);
+                tb.refuse_baseline();
                 self.counts.baseline_failures += 1;
                 return;
             }
@@ -584,7 +582,7 @@ impl Vcpu {
                 tb.heat.store(0, Ordering::Relaxed);
                 match refused {
                     Refused::Full => engine.no_room(store, guard),
-                    Refused::TooLarge => tb.no_baseline.store(true, Ordering::Relaxed),
+                    Refused::TooLarge => tb.refuse_baseline(),
                     Refused::Stale => {}
                 }
             }

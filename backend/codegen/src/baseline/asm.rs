@@ -167,7 +167,7 @@ pub struct Fixup {
 /// A jump whose target is not known yet: where its displacement stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub struct Patch(u32);
+pub struct Patch(pub u32);
 /// The same with a displacement of one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -625,6 +625,25 @@ impl Asm {
         self.bytes(&[0xe9, 0, 0, 0, 0]);
         Patch(self.len as u32 - 4)
     }
+    /// A jump that may be redirected while others run it: see [`Asm::jcc_linkable`].
+    pub fn jmp_linkable(&mut self) -> Patch {
+        self.align_link(1);
+        self.jmp()
+    }
+    /// The same with a condition. Its displacement lies in one aligned word of eight bytes, if the code does.
+    pub fn jcc_linkable(&mut self, cc: Cc) -> Patch {
+        self.align_link(2);
+        self.jcc(cc)
+    }
+    fn align_link(&mut self, opcode: usize) {
+        let at = (self.len + opcode) % 8;
+        match at {
+            5 => self.bytes(&[0x0f, 0x1f, 0x00]),
+            6 => self.bytes(&[0x66, 0x90]),
+            7 => self.bytes(&[0x90]),
+            _ => {}
+        }
+    }
     pub fn call(&mut self) -> Patch {
         self.bytes(&[0xe8, 0, 0, 0, 0]);
         Patch(self.len as u32 - 4)
@@ -669,6 +688,10 @@ impl Asm {
     }
     pub fn ret(&mut self) {
         self.bytes(&[0xc3]);
+    }
+    /// A word for whoever is called in front of it.
+    pub fn data(&mut self, word: u64) {
+        self.bytes(&word.to_le_bytes());
     }
 
     // Vectors.

@@ -2,12 +2,13 @@
 //! is to regions.
 
 use super::asm::*;
-use super::{Emitter, LITERAL_PROFILE, engine};
+use super::{Emitter, engine};
 use crate::abi::{JUMP_HASH_PARTS, RING_ENTRIES, Reason, word};
 use crate::{Edge, EdgeKind};
 use tulk_base::state::{CELL_PC, OFFSET_CELLS, OFFSET_ENGINE, OFFSET_EXIT_REQUEST};
 use tulk_ir::ExitKind;
-use tulk_ir::interp::code::Step;
+use tulk_ir::interp::ExitInfo;
+use tulk_ir::interp::code::{self, Step};
 
 const RING: i32 = OFFSET_ENGINE + 8 * word::RING as i32;
 const RING_STEP: i32 = 32;
@@ -21,9 +22,13 @@ const ENTRY_CODE: i32 = 16;
 #[derive(Default)]
 pub struct Exits {
     pub edges: Vec<Edge>,
-    polls: Vec<(Reason, Patch)>,
-    /// Edge records that turned out not to be linked.
-    unlinked: Vec<(u32, Patch)>,
+    /// For each edge its jump's displacement, if it has one.
+    pub jumps: Vec<Option<Patch>>,
+    /// See [`crate::Region::derived`].
+    pub derived: Option<u8>,
+    /// To the way out of a block that is not entered.
+    entry: Vec<Patch>,
+    page: Vec<Patch>,
     /// Computed pcs (in `rax`) that are not known; the key flags, if not the unit's, in `rsi`.
     unknown: Vec<(bool, Patch)>,
     /// Misaligned accesses, the guest address in `rax`: pc and whether it is a write.
@@ -33,8 +38,10 @@ pub struct Exits {
 impl Exits {
     pub fn clear(&mut self) {
         self.edges.clear();
-        self.polls.clear();
-        self.unlinked.clear();
+        self.jumps.clear();
+        self.derived = None;
+        self.entry.clear();
+        self.page.clear();
         self.unknown.clear();
         self.misaligned.clear();
     }
@@ -49,55 +56,97 @@ enum Key {
 }
 
 impl Emitter<'_> {
+    /// Every loop of blocks has one that goes back or to a computed pc: only those look for requests, but in system mode all
+    /// do, because a guest may let interrupts in for a few instructions only.
+    fn polls(&self) -> bool {
+        if self.input.page.is_some() {
+            return true;
+        }
+        let back = |exit: &ExitInfo| exit.pc <= self.input.pc;
+        let computed = |step: &Step| {
+            matches!(step.code, code::INDIRECT | code::INDIRECT_RET | code::INDIRECT_FULL)
+        };
+        self.input.program.exits().iter().any(back) || self.steps.iter().any(computed)
+    }
+
     /// The block's entry.
     pub fn enter(&mut self) {
-        let profile = self.input.profile;
-        self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RDI, OFFSET_EXIT_REQUEST), 0);
-        let poll = self.asm.jcc(Cc::Ne);
-        self.exits.polls.push((Reason::Poll, poll));
+        if self.polls() {
+            self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RDI, OFFSET_EXIT_REQUEST), 0);
+            let poll = self.asm.jcc(Cc::Ne);
+            self.exits.entry.push(poll);
+        }
         for check in self.input.page.into_iter().chain(self.input.second) {
             self.asm.mov_rm(W::B64, RAX, engine(check.word()));
             self.asm.alu_mi(Alu::Cmp, W::B32, Mem::base(RAX, check.offset()), check.id as i32);
             let other = self.asm.jcc(Cc::Ne);
-            self.exits.polls.push((Reason::Page, other));
+            self.exits.page.push(other);
         }
-        self.asm.mov_rm(W::B64, RAX, Mem::Data(Data::Literal(LITERAL_PROFILE)));
-        let heat = Mem::base(RAX, profile.heat);
-        self.asm.mov_rm(W::B32, RCX, heat);
-        self.asm.alu_ri(Alu::Add, W::B32, RCX, 1);
-        self.asm.mov_mr(W::B32, heat, RCX);
-        self.asm.alu_ri(Alu::Cmp, W::B32, RCX, profile.limit as i32);
-        let hot = self.asm.jcc(Cc::Ae);
-        self.exits.polls.push((Reason::Hot, hot));
-        self.asm.lea(W::B64, RBP, Mem::base(RDI, super::regs::BIAS));
+        if let Some(profile) = self.input.profile {
+            self.asm.mov_ri(RAX, profile.runs);
+            self.asm.inc_m(Mem::base(RAX, 0));
+            // The counter's top bit: [`super::Profile::LIMIT`].
+            let hot = self.asm.jcc(Cc::S);
+            self.exits.entry.push(hot);
+        }
     }
 
-    fn edge_number(&mut self, pc: u64, flags: u64, kind: EdgeKind) -> u32 {
+    fn return_site(&mut self, pc: u64) -> u32 {
         let edges = &mut self.exits.edges;
-        let edge = Edge { pc, flags, kind, offset: 0 };
+        let edge = Edge { pc, flags: self.input.flags, kind: EdgeKind::ReturnSite, offset: 0 };
         if let Some(n) = edges.iter().position(|e| *e == edge) {
             return n as u32;
         }
         edges.push(edge);
+        self.exits.jumps.push(None);
         edges.len() as u32 - 1
+    }
+
+    fn exit_info(&self, n: u32) -> ExitInfo {
+        self.input.program.exits()[n as usize]
+    }
+
+    /// A jump leaves through direct exit number `n`.
+    fn jump_edge(&mut self, n: u32, jump: Patch) {
+        let ExitInfo { kind, pc, flags, .. } = self.exit_info(n);
+        self.exits.edges.push(Edge { pc, flags, kind: EdgeKind::Exit(kind), offset: 0 });
+        self.exits.jumps.push(Some(jump));
     }
 
     /// Through direct exit number `n`.
     pub fn exit(&mut self, n: u32) {
-        let info = self.input.program.exits()[n as usize];
-        if let Some(&Some(counter)) = self.input.profile.edges.get(n as usize) {
-            self.asm.mov_rm(W::B64, RAX, Mem::Data(Data::Literal(LITERAL_PROFILE)));
-            self.asm.inc_m(Mem::base(RAX, counter));
+        if let Some(profile) = self.input.profile
+            && let Some(&counter) = profile.edges.get(n as usize)
+            && self.input.program.exits().len() > 1
+            && self.exits.derived != Some(n as u8)
+        {
+            self.asm.mov_ri(RAX, counter);
+            self.asm.inc_m(Mem::base(RAX, 0));
         }
-        if let Some(ret) = info.return_pc() {
+        if let Some(ret) = self.exit_info(n).return_pc() {
             self.push_return(ret);
         }
-        let edge = self.edge_number(info.pc, info.flags, EdgeKind::Exit(info.kind));
-        self.asm.mov_rm(W::B64, RAX, Mem::Data(Data::Edge(edge)));
-        self.asm.test_rr(W::B64, RAX, RAX);
-        let unlinked = self.asm.jcc(Cc::E);
-        self.exits.unlinked.push((edge, unlinked));
-        self.asm.jmp_r(RAX);
+        let jump = self.asm.jmp_linkable();
+        self.jump_edge(n, jump);
+    }
+
+    /// Through `yes` if the condition holds, else through `no`.
+    pub fn exit_either(&mut self, cc: Cc, yes: u32, no: u32) {
+        let exits = self.input.program.exits();
+        let is_call = |n: u32| exits[n as usize].return_pc().is_some();
+        let (cc, yes, no) = if is_call(yes) { (cc.negated(), no, yes) } else { (cc, yes, no) };
+        if exits.len() == 2 {
+            self.exits.derived = Some(yes as u8);
+        }
+        if is_call(yes) {
+            let taken = self.asm.jcc(cc);
+            self.exit(no);
+            self.asm.bind(taken);
+            return self.exit(yes);
+        }
+        let jump = self.asm.jcc_linkable(cc);
+        self.jump_edge(yes, jump);
+        self.exit(no);
     }
 
     /// A constant to a word of memory at which nobody looks yet, by way of `rdx` when it is long.
@@ -112,7 +161,7 @@ impl Emitter<'_> {
 
     /// Changes `rcx` and `rdx`.
     fn push_return(&mut self, ret: u64) {
-        let site = self.edge_number(ret, self.input.flags, EdgeKind::ReturnSite);
+        let site = self.return_site(ret);
         self.asm.mov_rm(W::B32, RCX, engine(word::RING_TOP));
         self.asm.alu_ri(Alu::Add, W::B32, RCX, RING_STEP);
         self.asm.alu_ri(Alu::And, W::B32, RCX, RING_MASK);
@@ -128,8 +177,8 @@ impl Emitter<'_> {
         let kind = ExitKind::from_u8(step.d as u8);
         let (mut ret, mut key) = (None, Key::Own);
         match step.code {
-            tulk_ir::interp::code::INDIRECT_RET => ret = Some(step.imm),
-            tulk_ir::interp::code::INDIRECT_FULL if step.imm >> 33 & 1 != 0 => {
+            code::INDIRECT_RET => ret = Some(step.imm),
+            code::INDIRECT_FULL if step.imm >> 33 & 1 != 0 => {
                 self.copy_to(W::B64, RSI, (step.imm >> 16) as u16);
                 key = Key::Rsi;
             }
@@ -228,35 +277,15 @@ impl Emitter<'_> {
     /// The ways out of line.
     pub fn finish_exits(&mut self) {
         let mut exits = std::mem::take(&mut self.exits);
-        // The entry's.
-        let mut common = None;
-        for (reason, patch) in exits.polls.drain(..) {
-            self.asm.bind(patch);
-            self.asm.mov_ri(RCX, reason as u64);
-            match common {
-                None => {
-                    common = Some(self.asm.here());
-                    self.asm.mov_mr(W::B64, engine(word::REASON), RCX);
-                    self.store_constant(pc_cell(), self.input.pc);
-                    self.asm.ret();
-                }
-                Some(common) => self.asm.jmp_to(common),
-            }
+        if !exits.entry.is_empty() {
+            exits.entry.drain(..).for_each(|patch| self.asm.bind(patch));
+            self.asm.call_m(engine(word::THUNK_ENTRY));
+            self.asm.data(self.input.pc);
         }
-        let mut common = None;
-        for (edge, patch) in exits.unlinked.drain(..) {
-            self.asm.bind(patch);
-            self.asm.lea(W::B64, RCX, Mem::Data(Data::Edge(edge)));
-            self.asm.mov_ri(RAX, exits.edges[edge as usize].pc);
-            match common {
-                None => {
-                    common = Some(self.asm.here());
-                    self.asm.mov_mr(W::B64, pc_cell(), RAX);
-                    self.asm.mov_mr(W::B64, engine(word::A), RCX);
-                    self.leave(Reason::Direct);
-                }
-                Some(common) => self.asm.jmp_to(common),
-            }
+        if !exits.page.is_empty() {
+            exits.page.drain(..).for_each(|patch| self.asm.bind(patch));
+            self.store_constant(pc_cell(), self.input.pc);
+            self.leave(Reason::Page);
         }
         // Pc in `rax`; with the unit's own key flags, or those in `rsi`.
         if exits.unknown.iter().any(|&(own, _)| own) {
@@ -299,7 +328,7 @@ impl Emitter<'_> {
     }
 }
 
-/// The guest's pc. By `rdi`: the entry leaves before `rbp` is set.
+/// The guest's pc.
 pub fn pc_cell() -> Mem {
     Mem::base(RDI, OFFSET_CELLS + 8 * CELL_PC as i32)
 }

@@ -353,10 +353,7 @@ impl Emitter<'_> {
 
     fn part(&mut self, cc: Cc, yes: u32, no: u32, exits: bool) {
         if exits {
-            let taken = self.asm.jcc(cc);
-            self.exit(no);
-            self.asm.bind(taken);
-            return self.exit(yes);
+            return self.exit_either(cc, yes, no);
         }
         let next = self.now as u32 + 1;
         if yes == next {

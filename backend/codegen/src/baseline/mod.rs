@@ -9,7 +9,8 @@
 //! results that the host may have got wrong (see `lower/float.rs`) are computed again by [`word::THUNK_EVAL`].
 //!
 //! Measured (on a busy server core): 40 to 90 ns for each step on blocks of five to a hundred instructions, of which
-//! about 350 ns are the block's own; 10 to 20 bytes of code for an instruction and about 190 for the entry and two exits.
+//! about 350 ns are the block's own; 10 to 20 bytes of code for an instruction and about 110 for the entry and two exits, a
+//! third of which is run.
 //! Of 282,000 instructions of a C library and 815,000 of a C compiler fewer than 50 steps stay with the interpreter.
 //!
 //! Judges: the filetests and random units of `tests/run`, which run on this compiler as on Cranelift;
@@ -27,7 +28,7 @@ mod steps;
 mod vector;
 mod wide;
 
-use crate::abi::{EDGE_BYTES, word};
+use crate::abi::{EDGE_BYTES, JUMP_EDGE_BYTES, jump_record, word};
 use crate::fault_map::FaultMapBuilder;
 use crate::{CompileError, Edge, MemoryModel, PageCheck, Region};
 use asm::{Alu, Asm, Cc, Data, Mem, Patch, RDI, RDX, RSI, W};
@@ -50,7 +51,8 @@ pub struct Input<'a> {
     /// Its guest instructions.
     pub insns: u32,
     pub mem: MemoryModel,
-    pub profile: Profile,
+    /// Nothing is counted without.
+    pub profile: Option<Profile>,
     /// What must hold where it is entered.
     pub page: Option<PageCheck>,
     /// The same of the next page, if its instruction reaches into that.
@@ -58,19 +60,19 @@ pub struct Input<'a> {
 }
 
 /// Where the code counts.
-///
-/// The code stays position-independent: the host addresses that it needs, of the program and then of the counters, are
-/// the two words behind the edge records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Profile {
-    /// Host address from which the counters' offsets count.
-    pub base: u64,
-    /// Offset of the `u32` that counts executions; the code leaves with [`crate::abi::Reason::Hot`] when it becomes
-    /// `limit` or more (threads that count at the same time may miss a number).
-    pub heat: i32,
-    pub limit: u32,
-    /// Offset of the `u32` that counts how often direct exit 0 or 1 is taken, if it is counted.
-    pub edges: [Option<i32>; 2],
+    /// Host address of the `u32` that counts executions; the code leaves with [`crate::abi::Reason::Hot`] when it becomes
+    /// [`Profile::LIMIT`] or more (threads that count at the same time may miss a number).
+    pub runs: u64,
+    /// Host addresses of the `u32`s that count how often direct exits 0 and 1 are taken, if the block has more than one: of
+    /// the two that a branch at its end leads to only one is counted, see [`Region::derived`].
+    pub edges: [u64; 2],
+}
+
+impl Profile {
+    /// Whoever wants to know after `n` executions starts the counter at this minus `n`.
+    pub const LIMIT: u32 = 1 << 31;
 }
 
 /// The compiler; one per thread, reusing its allocations.
@@ -103,10 +105,6 @@ struct Scratch {
     literals: Vec<u8>,
     misses: Vec<paged::Missed>,
 }
-
-/// Literals that every block has.
-const LITERAL_PROGRAM: u32 = 0;
-const LITERAL_PROFILE: u32 = 8;
 
 /// One block on its way.
 struct Emitter<'a> {
@@ -184,8 +182,6 @@ impl Baseline {
         calls.clear();
         traps.clear();
         literals.clear();
-        literals.extend_from_slice(&(std::ptr::from_ref(input.program) as u64).to_le_bytes());
-        literals.extend_from_slice(&input.profile.base.to_le_bytes());
         let mut emitter = Emitter {
             input,
             host: self.host,
@@ -284,7 +280,7 @@ impl<'a> Emitter<'a> {
         for i in 0..self.calls.len() {
             self.asm.patch(self.calls[i], stub);
         }
-        self.asm.mov_rm(W::B64, RSI, Mem::Data(Data::Literal(LITERAL_PROGRAM)));
+        self.asm.mov_ri(RSI, std::ptr::from_ref(self.input.program) as u64);
         self.asm.push(RDI);
         self.asm.push(RDI);
         self.asm.call_m(engine(word::THUNK_STEP));
@@ -296,9 +292,9 @@ impl<'a> Emitter<'a> {
     /// A constant of 16 bytes behind the code.
     fn literal(&mut self, value: u128) -> Mem {
         let bytes = value.to_le_bytes();
-        let known = self.literals[16..].chunks_exact(16).position(|chunk| chunk == bytes);
+        let known = self.literals.chunks_exact(16).position(|chunk| chunk == bytes);
         let at = match known {
-            Some(i) => 16 + 16 * i,
+            Some(i) => 16 * i,
             None => {
                 self.literals.extend_from_slice(&bytes);
                 self.literals.len() - 16
@@ -307,33 +303,50 @@ impl<'a> Emitter<'a> {
         Mem::Data(Data::Literal(at as u32))
     }
 
-    /// Puts code, edge records and literals together.
+    /// Puts code, literals and edge records together.
     fn finish(self) -> (Region, Scratch) {
         let Emitter {
             input, asm, exits, map, targets, doubts, calls, traps, literals, misses, ..
         } = self;
         debug_assert!(targets.is_empty());
         let code_len = asm.here();
-        let records = code_len.next_multiple_of(Region::ALIGN as u32);
-        let words = records + EDGE_BYTES * exits.edges.len() as u32;
-        let mut bytes = Vec::with_capacity(words as usize + literals.len());
+        // Of no width when there are no literals.
+        let words = if literals.is_empty() { code_len } else { code_len.next_multiple_of(16) };
+        let records = (words + literals.len() as u32).next_multiple_of(8);
+        let mut end = records;
+        let place = |(edge, jump): (&Edge, &Option<Patch>)| {
+            let offset = end;
+            end += if jump.is_some() { JUMP_EDGE_BYTES } else { EDGE_BYTES };
+            Edge { offset, ..*edge }
+        };
+        let edges: Vec<Edge> = exits.edges.iter().zip(&exits.jumps).map(place).collect();
+        let mut bytes = Vec::with_capacity(end as usize);
         bytes.extend_from_slice(asm.code());
         bytes.resize(words as usize, 0);
         bytes.extend_from_slice(&literals);
+        bytes.resize(end as usize, 0);
+        for (edge, jump) in edges.iter().zip(&exits.jumps) {
+            let Some(Patch(at)) = *jump else { continue };
+            let record = &mut bytes[edge.offset as usize..];
+            record[..8].copy_from_slice(&jump_record(edge.offset - at).to_le_bytes());
+            record[16..24].copy_from_slice(&edge.pc.to_le_bytes());
+            let distance = edge.offset - (at + 4);
+            bytes[at as usize..at as usize + 4].copy_from_slice(&distance.to_le_bytes());
+        }
         for fixup in &asm.fixups {
             let to = match fixup.to {
-                Data::Edge(n) => records + EDGE_BYTES * n,
+                Data::Edge(n) => edges[n as usize].offset,
                 Data::Literal(at) => words + at,
             };
             let at = fixup.at as usize;
             let distance = to - (fixup.at + 4 + fixup.behind as u32);
             bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
         }
-        let place = |(n, e): (usize, &Edge)| Edge { offset: records + EDGE_BYTES * n as u32, ..*e };
         let region = Region {
             bytes,
             code_len,
-            edges: exits.edges.iter().enumerate().map(place).collect(),
+            edges,
+            derived: exits.derived,
             fault_map: map.finish(),
             guest_insns: input.insns,
             listing: None,

@@ -10,10 +10,9 @@
 
 use super::Emitter;
 use super::asm::*;
-use tulk_base::state::{CELL_GUEST, CELL_TEMPS, CELL_ZERO, OFFSET_CELLS};
+use crate::abi::RBP_BIAS;
+use tulk_base::state::{CELL_TEMPS, CELL_ZERO, OFFSET_CELLS};
 
-/// What `rbp` is ahead of `rdi`: guest cells 0 to 31 have a displacement of one byte.
-pub const BIAS: i32 = OFFSET_CELLS + 8 * CELL_GUEST as i32 + 128;
 /// A cell that no program names.
 const NOTHING: u16 = u16::MAX;
 /// The cell number under which a register holds [`crate::abi::word::MEM_BASE`]: engine scratch, not the guest's.
@@ -106,7 +105,7 @@ impl Registers {
 }
 
 pub fn cell_mem(cell: u16) -> Mem {
-    Mem::base(RBP, OFFSET_CELLS + 8 * cell as i32 - BIAS)
+    Mem::base(RBP, OFFSET_CELLS + 8 * cell as i32 - RBP_BIAS)
 }
 
 impl Emitter<'_> {

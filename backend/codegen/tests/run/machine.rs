@@ -7,7 +7,7 @@ use std::arch::{asm, naked_asm};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use tulk_base::state::CELL_PC;
+use tulk_base::state::{CELL_PC, OFFSET_CELLS, OFFSET_ENGINE};
 use tulk_base::tlb::{ITLB_ENTRIES, MMU_MODES, TLB_ENTRY_LOG2, TlbEntry};
 use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
 use tulk_codegen::abi::{self, JumpEntry, MemAccess, Reason, word};
@@ -52,9 +52,48 @@ extern "sysv64" fn enter(env: *mut CpuState, code: usize) {
         "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
         "sub rsp, 8",
         "mov [rip + {sp}], rsp",
+        "lea rbp, [rdi + {bias}]",
         "call rsi",
         "jmp {out}",
-        sp = sym SAVED_SP, out = sym recover,
+        sp = sym SAVED_SP, out = sym recover, bias = const abi::RBP_BIAS,
+    )
+}
+
+const PC_OFFSET: i32 = OFFSET_CELLS + 8 * CELL_PC as i32;
+
+#[unsafe(naked)]
+extern "sysv64" fn unlinked_thunk() {
+    naked_asm!(
+        "pop rax",
+        "sub rax, 3",
+        "mov rcx, [rax + 16]",
+        "mov [rdi + {a}], rax",
+        "mov [rdi + {pc}], rcx",
+        "mov qword ptr [rdi + {reason}], {direct}",
+        "ret",
+        a = const OFFSET_ENGINE + 8 * word::A as i32,
+        pc = const PC_OFFSET,
+        reason = const OFFSET_ENGINE + 8 * word::REASON as i32,
+        direct = const Reason::Direct as i32,
+    )
+}
+
+#[unsafe(naked)]
+extern "sysv64" fn entry_thunk() {
+    naked_asm!(
+        "pop rax",
+        "mov rcx, [rax]",
+        "mov [rdi + {pc}], rcx",
+        "mov ecx, {hot}",
+        "mov edx, {poll}",
+        "cmp dword ptr [rdi], 0",
+        "cmovne ecx, edx",
+        "mov [rdi + {reason}], rcx",
+        "ret",
+        pc = const PC_OFFSET,
+        reason = const OFFSET_ENGINE + 8 * word::REASON as i32,
+        hot = const Reason::Hot as i32,
+        poll = const Reason::Poll as i32,
     )
 }
 
@@ -411,8 +450,9 @@ impl Machine {
 
     /// Baseline code of a program, which must live as long as that.
     pub fn compile_baseline(&mut self, unit: &Unit, program: &Program, limit: u32) -> Region {
-        let base = self.counters.as_ptr() as u64;
-        let profile = Profile { base, heat: 0, limit, edges: [Some(4), Some(8)] };
+        self.counters[0] = Profile::LIMIT - limit;
+        let [runs, first, second] = [0, 1, 2].map(|n| &raw const self.counters[n] as u64);
+        let profile = Some(Profile { runs, edges: [first, second] });
         let (pc, flags, insns) = (unit.pc, unit.flags, unit.guest_insns);
         let page = self.pages.first().copied();
         let input =
@@ -448,6 +488,8 @@ impl Machine {
     fn prepare(&self, state: &mut CpuState) {
         state.engine[word::THUNK_HELPER] = helper_thunk as *const () as u64;
         state.engine[word::THUNK_EVAL] = eval_thunk as *const () as u64;
+        state.engine[word::THUNK_UNLINKED] = unlinked_thunk as *const () as u64;
+        state.engine[word::THUNK_ENTRY] = entry_thunk as *const () as u64;
         state.engine[word::THUNK_STEP] = run_step as *const () as u64;
         state.engine[word::HELPERS] = HELPERS.as_ptr() as u64;
         state.engine[word::THUNK_MEM] = mem_thunk as *const () as u64;
@@ -584,7 +626,7 @@ impl Runner for Machine {
         let program = Program::new(&unit, &self.layout, HELPERS);
         let region = match self.tier {
             Tier::Cranelift => self.compile(&[&unit]),
-            Tier::Baseline => self.compile_baseline(&unit, &program, u32::MAX),
+            Tier::Baseline => self.compile_baseline(&unit, &program, Profile::LIMIT),
         };
         let placed = self.place(region);
         let (mut first_state, mut first_env) = (CpuState::new(), env.clone());

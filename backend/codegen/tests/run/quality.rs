@@ -187,7 +187,8 @@ fn canonical_baseline_blocks() {
         ("count", counter(), 120.0),
         ("dot", dot_product(), 100.0),
     ];
-    let profile = Profile { base: 0, heat: 0, limit: u32::MAX, edges: [Some(4), Some(8)] };
+    let profile =
+        Some(Profile { runs: 0x5a5a_5a5a_5a50, edges: [0x5a5a_5a5a_5a54, 0x5a5a_5a5a_5a58] });
     let mut baseline = Baseline::new().unwrap();
     for (name, unit, bound) in &units {
         let program = Program::new(unit, &layout, HELPERS);

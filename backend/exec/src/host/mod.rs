@@ -9,7 +9,8 @@ mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::{
-    HostFp, enter, eval_thunk, fault_frame, helper_thunk, mem_thunk, prefetch, ticks,
+    HostFp, enter, entry_thunk, eval_thunk, fault_frame, helper_thunk, mem_thunk, prefetch, ticks,
+    unlinked_thunk,
 };
 
 #[cfg(not(target_arch = "x86_64"))]
