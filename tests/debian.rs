@@ -12,8 +12,8 @@ use std::process::Command;
 use support::sandbox::{ENVIRONMENT, Place, Root, WORK, available};
 use support::{Guest, Run, Tier, cache, tulk};
 
-/// A program of Debian's and what it is given to do. In its words `{arch}` is the machine's Debian name, `{goarch}` its
-/// name in Go, `{jdk}` the folder of Java where the command runs.
+/// A program of Debian's and what it is given to do. In its words `{arch}` is the Debian name of the machine that it is for,
+/// `{goarch}` its name in Go, `{jdk}` the folder of Java where the command runs, `{guest}` the guest, for its judge too.
 struct Case {
     name: &'static str,
     command: &'static [&'static str],
@@ -50,7 +50,7 @@ const CASES: &[Case] = &[
     Case { build: &[GO_BUILD], ..case("go", &["./program.{arch}"], NO_JIT) },
     case("go_tool", &["/usr/lib/go/bin/go", "env", "GOVERSION", "GOOS"], MIXED_ONLY),
     case("restic", &["/usr/bin/restic", "init", "--help"], MIXED_ONLY),
-    case("ffmpeg", &["/bin/bash", "ffmpeg.sh"], MIXED_ONLY),
+    case("ffmpeg", &["/bin/bash", "ffmpeg.sh", "{guest}"], MIXED_ONLY),
 ];
 
 const GO_BUILD: &[&str] = &[
@@ -176,9 +176,11 @@ fn check(guest: Guest, name: &str) {
     let case = CASES.iter().find(|c| c.name == name).unwrap();
     let (built, judge) = (build(case, guest), judge(guest));
     let built = built.as_ref().map(tempfile::TempDir::path);
-    let expected =
-        run_natively(judge, work_folder(built).path(), &words(case.command, judge, judge));
-    let command = words(case.command, guest, guest);
+    let named = case.command.iter().map(|w| w.replace("{guest}", names(guest).0));
+    let named: Vec<String> = named.collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let expected = run_natively(judge, work_folder(built).path(), &words(&named, judge, judge));
+    let command = words(&named, guest, guest);
     let mut settings: Vec<(Place, Vec<String>)> = Vec::new();
     for &tier in Tier::ALL.iter().filter(|t| !case.without.contains(t)) {
         let options: Vec<String> = tier.options().iter().map(|&s| s.into()).collect();

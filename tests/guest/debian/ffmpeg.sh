@@ -3,8 +3,9 @@ export HOME=$PWD AV_LOG_FORCE_NOCOLOR=1
 exact="-flags +bitexact -fflags +bitexact -sws_flags bicubic+accurate_rnd+bitexact -threads 2"
 picture="-f lavfi -i testsrc2=size=176x144:rate=10:duration=1"
 sound="-f lavfi -i sine=frequency=440:sample_rate=44100:duration=1"
-case $(uname -m) in
-x86_64 | i?86)
+# $1 is the guest, also where its judge runs this.
+case $1 in
+amd64 | i386)
     sse=mmx+mmxext+sse+sse2
     more=yes levels="all $sse $sse+sse3+ssse3+sse4.1+sse4.2+avx+avx2+fma3+bmi1+bmi2" ;;
 # Judged by another machine: only what is exact on all.
@@ -24,7 +25,7 @@ for level in $levels; do
         run $exact -idct simple -i out.$2 $exact -f framemd5 - | tail -2
     done
     run $sound $exact -c:a flac out.flac; md5sum out.flac
-    run $exact -i out.flac $exact -af "volume=0.5,aresample=osf=s16" -f s16le - | md5sum
+    run $exact -i out.flac $exact -af "volume=0.5:precision=fixed,aresample=osf=s16" -f s16le - | md5sum
 done
 [ $more ] || exit 0
 # Floating point, in the same extension natively and under tulk.
