@@ -8,6 +8,7 @@
 mod aarch64;
 mod elf;
 mod ir;
+mod lifted;
 pub mod mutate;
 mod x86;
 

@@ -3,15 +3,13 @@
 //!
 //! The first eight bytes choose mode, CPU model and key flags; the rest is code.
 
+use crate::lifted::{PC, check};
 use std::sync::LazyLock;
 use tulk_base::GuestVa;
-use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, TbKey};
-use tulk_ir::passes::{PassConfig, optimize};
-use tulk_ir::{Unit, parser, verifier};
+use tulk_frontend::{GuestIsa, TbKey};
 use tulk_x86::{CpuModel, Mode, X86, key};
 
 const MODELS: [&str; 4] = ["max", "pentium", "core2duo", "Haswell"];
-const PC: u64 = 0x40_0000;
 const HEADER: usize = 8;
 
 /// A kind of code: of which guest, and its key flags.
@@ -65,17 +63,6 @@ static GUESTS: LazyLock<[Vec<X86>; 3]> = LazyLock::new(|| {
     ]
 });
 
-struct Code<'a>(&'a [u8]);
-
-impl CodeReader for Code<'_> {
-    fn fetch(&mut self, va: GuestVa, out: &mut [u8]) -> usize {
-        let from = (va.0.wrapping_sub(PC) as usize).min(self.0.len());
-        let n = (self.0.len() - from).min(out.len());
-        out[..n].copy_from_slice(&self.0[from..from + n]);
-        n
-    }
-}
-
 /// Every opcode of every map behind each prefix that selects another instruction, some per seed, in each kind.
 pub fn seeds() -> Vec<Vec<u8>> {
     const OPERANDS: [&[u8]; 4] =
@@ -119,23 +106,6 @@ pub fn run(data: &[u8]) {
         free |= FREE_SYSTEM;
     }
     let key = TbKey { pc: GuestVa(PC), flags: kind.flags | wish & free };
-    let mut unit = Unit::new(0, 0, isa.fp_rule());
-    let limits = LiftLimits { max_insns: 64, end: GuestVa(u64::MAX) };
-    isa.lift(key, &mut Code(code), limits, &mut unit);
+    check(isa, key, code);
     let _ = isa.disassemble(key, code);
-    if unit.len == 0 {
-        return;
-    }
-    let valid = |unit: &Unit, what: &str| {
-        if let Err(errors) = verifier::verify(unit, isa.layout(), isa.helpers()) {
-            panic!("{what}: {errors:?}\n{}", unit.display(isa.layout()));
-        }
-    };
-    valid(&unit, "lifted");
-    let text = unit.display(isa.layout()).to_string();
-    let back = parser::parse(&text, isa.layout(), isa.helpers());
-    let back = back.unwrap_or_else(|e| panic!("printed but not parsed: {e}\n{text}"));
-    assert_eq!(back.display(isa.layout()).to_string(), text);
-    optimize(&mut unit, isa.layout(), isa.helpers(), &PassConfig::hot());
-    valid(&unit, "optimised");
 }
