@@ -269,6 +269,48 @@ impl Toy {
         }
         false
     }
+
+    /// Lifts a block with `lift_insn`, which is true when the instruction ends it.
+    fn lift_block(
+        &self,
+        key: TbKey,
+        code: &mut dyn CodeReader,
+        limits: LiftLimits,
+        unit: &mut Unit,
+        helpers: &'static [HelperDef],
+        mut lift_insn: impl FnMut(&mut Builder<'_>, u64, [u8; 4]) -> bool,
+    ) {
+        unit.reset(key.pc.0, key.flags, FpRule::Arm);
+        let mut pc = key.pc.0;
+        let mut b = Builder::new(unit, &self.layout, helpers);
+        let mut insns = 0;
+        loop {
+            let mut insn = [0; 4];
+            if code.fetch(GuestVa(pc), &mut insn) < 4 {
+                if insns == 0 {
+                    b.trap(ExitKind::Illegal, 0, pc);
+                    b.finish();
+                    unit.len = 0;
+                    return;
+                }
+                b.exit(pc);
+                break;
+            }
+            b.insn(pc, 4);
+            insns += 1;
+            let ended = lift_insn(&mut b, pc, insn);
+            pc += 4;
+            if ended {
+                break;
+            }
+            if insns >= limits.max_insns || pc >= limits.end.0 {
+                b.exit(pc);
+                break;
+            }
+        }
+        b.finish();
+        unit.len = (pc - key.pc.0) as u32;
+    }
 }
 
 impl GuestIsa for Toy {
@@ -288,36 +330,9 @@ impl GuestIsa for Toy {
         TbKey { pc: GuestVa(state.pc()), flags: state.get(self.layout.cell(MODE)) }
     }
     fn lift(&self, key: TbKey, code: &mut dyn CodeReader, limits: LiftLimits, unit: &mut Unit) {
-        unit.reset(key.pc.0, key.flags, FpRule::Arm);
-        let mut pc = key.pc.0;
-        let mut b = Builder::new(unit, &self.layout, &HELPERS);
-        let mut insns = 0;
-        loop {
-            let mut insn = [0; 4];
-            if code.fetch(GuestVa(pc), &mut insn) < 4 {
-                if insns == 0 {
-                    b.trap(ExitKind::Illegal, 0, pc);
-                    b.finish();
-                    unit.len = 0;
-                    return;
-                }
-                b.exit(pc);
-                break;
-            }
-            b.insn(pc, 4);
-            insns += 1;
-            let ended = self.lift_insn(&mut b, pc, insn, key.flags);
-            pc += 4;
-            if ended {
-                break;
-            }
-            if insns >= limits.max_insns || pc >= limits.end.0 {
-                b.exit(pc);
-                break;
-            }
-        }
-        b.finish();
-        unit.len = (pc - key.pc.0) as u32;
+        self.lift_block(key, code, limits, unit, &HELPERS, |b, pc, insn| {
+            self.lift_insn(b, pc, insn, key.flags)
+        });
     }
     fn load_fp(&self, state: &CpuState, env: &mut dyn FpEnv) {
         let down = state.get(self.layout.cell(ROUND)) == 1;

@@ -288,37 +288,10 @@ impl GuestIsa for SystemToy {
     }
     fn lift(&self, key: TbKey, code: &mut dyn CodeReader, limits: LiftLimits, unit: &mut Unit) {
         assert_eq!(key.flags & !self.key_mask(), 0, "the engine's bits");
-        unit.reset(key.pc.0, key.flags, FpRule::Arm);
-        let mut pc = key.pc.0;
-        let mut b = Builder::new(unit, &self.toy.layout, &HELPERS);
-        let mut insns = 0;
-        loop {
-            let mut insn = [0; 4];
-            if code.fetch(GuestVa(pc), &mut insn) < 4 {
-                if insns == 0 {
-                    b.trap(ExitKind::Illegal, 0, pc);
-                    b.finish();
-                    unit.len = 0;
-                    return;
-                }
-                b.exit(pc);
-                break;
-            }
-            b.insn(pc, 4);
-            insns += 1;
-            let ended = self.lift_system(&mut b, pc, insn, key.flags);
-            let ended = ended.unwrap_or_else(|| self.toy.lift_insn(&mut b, pc, insn, key.flags));
-            pc += 4;
-            if ended {
-                break;
-            }
-            if insns >= limits.max_insns || pc >= limits.end.0 {
-                b.exit(pc);
-                break;
-            }
-        }
-        b.finish();
-        unit.len = (pc - key.pc.0) as u32;
+        self.toy.lift_block(key, code, limits, unit, &HELPERS, |b, pc, insn| {
+            self.lift_system(b, pc, insn, key.flags)
+                .unwrap_or_else(|| self.toy.lift_insn(b, pc, insn, key.flags))
+        });
     }
     fn load_fp(&self, state: &CpuState, env: &mut dyn FpEnv) {
         self.toy.load_fp(state, env);
