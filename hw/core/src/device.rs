@@ -70,6 +70,11 @@ pub fn snapshot_error(device: &str, reason: impl Into<String>) -> SnapshotError 
     SnapshotError { device: device.to_owned(), reason: reason.into() }
 }
 
+/// As many ones as an access of `bytes` bytes (1 to 8) has bits: what reads give where nobody answers, and the access's mask.
+pub fn ones(bytes: u8) -> u64 {
+    u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)))
+}
+
 /// An access to registers that are a byte wide: each byte by itself, lowest address first.
 pub fn read_bytes(offset: u64, bytes: u8, mut byte: impl FnMut(u64) -> u8) -> u64 {
     (0..u64::from(bytes.min(8)))

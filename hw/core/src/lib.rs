@@ -20,6 +20,6 @@ pub use bus::{Bus, Mapped};
 pub use clock::{Clock, ManualClock};
 pub use conformance::check_device;
 pub use device::{Device, Snapshot, SnapshotError};
-pub use device::{load_state, read_bytes, save_state, snapshot_error, write_bytes};
+pub use device::{load_state, ones, read_bytes, save_state, snapshot_error, write_bytes};
 pub use dma::{Dma, VecMemory};
 pub use irq::{IrqInputs, IrqLine, IrqSink, RecordedIrqs};

@@ -207,7 +207,7 @@ impl Pc {
         let done = bus.with(address, bytes, |m, offset, inside| {
             let n = if inside == bytes { bytes } else { 1 };
             let mut device = m.device.lock();
-            device.write(m.window, offset, n, value & (u64::MAX >> (64 - 8 * n as u32)));
+            device.write(m.window, offset, n, value & tulk_hw::ones(n));
             self.timers.notice(device.deadline());
             n
         });

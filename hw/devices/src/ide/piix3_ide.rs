@@ -480,14 +480,11 @@ impl Device for Piix3Ide {
                 let alternate = |d: &Drive| if reset { status::BSY } else { d.s.status };
                 drive.map_or(none, alternate).into()
             }
-            (Piix3Ide::BUS_MASTER, 0..16) => {
-                let byte = |n: u64| match offset + n {
-                    at @ 0..16 => self.bus_master_read((at / 8) as usize, at % 8),
-                    _ => 0xff,
-                };
-                (0..u64::from(bytes.min(8))).fold(0, |v, n| v | u64::from(byte(n)) << (8 * n))
-            }
-            _ => u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8))),
+            (Piix3Ide::BUS_MASTER, 0..16) => tulk_hw::read_bytes(offset, bytes, |at| match at {
+                0..16 => self.bus_master_read((at / 8) as usize, at % 8),
+                _ => 0xff,
+            }),
+            _ => tulk_hw::ones(bytes),
         }
     }
 
@@ -508,12 +505,11 @@ impl Device for Piix3Ide {
                 self.control_write(channel, value as u8);
             }
             (Piix3Ide::BUS_MASTER, 0..16) => {
-                for n in 0..u64::from(bytes.min(8)) {
-                    let at = offset + n;
+                tulk_hw::write_bytes(offset, bytes, value, |at, byte| {
                     if at < 16 {
-                        self.bus_master_write((at / 8) as usize, at % 8, (value >> (8 * n)) as u8);
+                        self.bus_master_write((at / 8) as usize, at % 8, byte);
                     }
-                }
+                });
             }
             _ => {}
         }

@@ -156,7 +156,7 @@ impl Device for IoApic {
             _ => 0,
         };
         let shifted = u64::from(value) >> (8 * (offset & 3));
-        if bytes >= 8 { shifted } else { shifted & ((1 << (8 * bytes)) - 1) }
+        shifted & tulk_hw::ones(bytes)
     }
 
     fn write(&mut self, _window: u8, offset: u64, _bytes: u8, value: u64) {

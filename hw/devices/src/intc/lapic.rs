@@ -235,7 +235,7 @@ impl Apics {
             n @ 0..4 => value >> (8 * n),
             _ => 0,
         };
-        if bytes >= 8 { shifted } else { shifted & ((1 << (8 * bytes)) - 1) }
+        shifted & tulk_hw::ones(bytes)
     }
 
     /// Writes this processor's APIC page; only whole registers.

@@ -30,8 +30,7 @@ impl Device for DebugExit {
         0
     }
     fn write(&mut self, _window: u8, _offset: u64, bytes: u8, value: u64) {
-        let mask = if bytes >= 4 { 0xffff_ffff } else { (1 << (8 * bytes)) - 1 };
-        (self.exit)((((value & mask) as u32) << 1 | 1) as i32);
+        (self.exit)((((value & tulk_hw::ones(bytes)) as u32) << 1 | 1) as i32);
     }
     fn save(&self) -> Snapshot {
         tulk_hw::save_state(&State {})

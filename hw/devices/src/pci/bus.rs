@@ -237,7 +237,7 @@ impl Device for PciBus {
     }
 
     fn read(&mut self, _window: u8, offset: u64, bytes: u8) -> u64 {
-        let ones = u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)));
+        let ones = tulk_hw::ones(bytes);
         match (offset, bytes) {
             // CONFADD answers whole dwords only; other accesses pass to the ISA bus, where nobody is.
             (0, 4) => self.state.address.into(),

@@ -149,7 +149,7 @@ impl Device for I440fx {
         self.tell(false);
     }
     fn read(&mut self, _window: u8, _offset: u64, bytes: u8) -> u64 {
-        u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)))
+        tulk_hw::ones(bytes)
     }
     fn write(&mut self, _window: u8, _offset: u64, _bytes: u8, _value: u64) {}
     fn save(&self) -> Snapshot {

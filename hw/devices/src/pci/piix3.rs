@@ -116,7 +116,7 @@ impl Device for Piix3 {
         self.route();
     }
     fn read(&mut self, window: u8, offset: u64, bytes: u8) -> u64 {
-        let ones = u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)));
+        let ones = tulk_hw::ones(bytes);
         match (window, offset) {
             (Piix3::RESET_CONTROL, 0) => ones & !0xff | u64::from(self.rc),
             _ => ones,

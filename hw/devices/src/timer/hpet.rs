@@ -343,15 +343,14 @@ impl Device for Hpet {
         if offset >= WINDOW {
             return 0;
         }
-        let value = self.read_register(offset & !7, ns) >> (8 * (offset & 7));
-        if bytes >= 8 { value } else { value & ((1 << (8 * bytes)) - 1) }
+        self.read_register(offset & !7, ns) >> (8 * (offset & 7)) & tulk_hw::ones(bytes)
     }
 
     fn write(&mut self, _window: u8, offset: u64, bytes: u8, value: u64) {
         let ns = self.clock.now();
         self.advance(ns);
         if offset < WINDOW {
-            let mask = if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 };
+            let mask = tulk_hw::ones(bytes);
             let shift = 8 * (offset & 7);
             self.write_register(offset & !7, value << shift, mask << shift, ns);
         }

@@ -49,12 +49,9 @@ impl Registers {
         bytes: u8,
         bank: u64,
     ) -> u64 {
-        (0..u64::from(bytes.min(8))).fold(0, |value, n| {
-            let byte = match self.window(offset + n) {
-                Some(at) => self.byte_read(vram, at, bank / 4),
-                None => 0xff,
-            };
-            value | u64::from(byte) << (8 * n)
+        tulk_hw::read_bytes(offset, bytes, |at| match self.window(at) {
+            Some(at) => self.byte_read(vram, at, bank / 4),
+            None => 0xff,
         })
     }
 

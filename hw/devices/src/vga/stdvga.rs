@@ -99,7 +99,7 @@ impl StdVga {
             let bank = self.s.dispi.bank();
             return self.s.vga.memory_read(&*self.vram, offset, bytes, bank);
         }
-        let ones = u64::MAX >> (64 - 8 * u32::from(bytes));
+        let ones = tulk_hw::ones(bytes);
         if offset + u64::from(bytes) > 0x1_0000 {
             ones
         } else {
@@ -125,8 +125,8 @@ impl StdVga {
     /// BAR 2: VGA ports 0x3C0 to 0x3DF from 0x400 on, the display interface's registers from 0x500 on.
     fn mmio_read(&mut self, offset: u64, bytes: u8) -> u64 {
         match offset {
-            0x400..0x420 => self.bytes_read(bytes, |vga, n| match offset - 0x400 + n {
-                at @ 0..0x20 => vga.port_read(0x3c0 + at as u16),
+            0x400..0x420 => tulk_hw::read_bytes(offset - 0x400, bytes, |at| match at {
+                0..0x20 => self.port_read(0x3c0 + at as u16),
                 _ => 0xff,
             }),
             0x500..0x516 if offset.is_multiple_of(2) => {
@@ -140,7 +140,7 @@ impl StdVga {
             }
             // How much follows, and the byte order: little.
             0x600 => 8,
-            0x604 => 0x1e1e_1e1e & u64::MAX >> (64 - 8 * u32::from(bytes)),
+            0x604 => 0x1e1e_1e1e & tulk_hw::ones(bytes),
             // No EDID, and nothing else.
             _ => 0,
         }
@@ -163,10 +163,6 @@ impl StdVga {
             }
             _ => {}
         }
-    }
-
-    fn bytes_read(&mut self, bytes: u8, mut read: impl FnMut(&mut StdVga, u64) -> u8) -> u64 {
-        (0..u64::from(bytes)).fold(0, |value, n| value | u64::from(read(self, n)) << (8 * n))
     }
 }
 
@@ -205,17 +201,17 @@ impl Device for StdVga {
 
     fn read(&mut self, window: u8, offset: u64, bytes: u8) -> u64 {
         let bytes = bytes.clamp(1, 8);
-        let ones = u64::MAX >> (64 - 8 * u32::from(bytes));
+        let ones = tulk_hw::ones(bytes);
         match window {
             StdVga::FRAMEBUFFER => self.vram_read(offset, bytes),
             StdVga::MMIO => self.mmio_read(offset, bytes),
-            ROM_WINDOW => self.bytes_read(bytes, |vga, n| {
-                let at = usize::try_from(offset.saturating_add(n)).unwrap_or(usize::MAX);
-                vga.rom.get(at).copied().unwrap_or(0xff)
+            ROM_WINDOW => tulk_hw::read_bytes(offset, bytes, |at| {
+                let byte = usize::try_from(at).ok().and_then(|at| self.rom.get(at));
+                byte.copied().unwrap_or(0xff)
             }),
             StdVga::LEGACY_MEMORY if offset < 0x2_0000 => self.legacy_read(offset, bytes),
             StdVga::LEGACY_PORTS if offset < 0x30 => {
-                self.bytes_read(bytes, |vga, n| vga.port_read(0x3b0 + (offset + n) as u16))
+                tulk_hw::read_bytes(offset, bytes, |at| self.port_read(0x3b0 + at as u16))
             }
             StdVga::DISPI_PORTS => match (offset, bytes) {
                 (0, 2..) => self.s.dispi.index.into(),
@@ -236,10 +232,9 @@ impl Device for StdVga {
             StdVga::MMIO => self.mmio_write(offset, bytes, value),
             StdVga::LEGACY_MEMORY if offset < 0x2_0000 => self.legacy_write(offset, bytes, value),
             StdVga::LEGACY_PORTS if offset < 0x30 => {
-                for n in 0..u64::from(bytes) {
-                    let port = 0x3b0 + (offset + n) as u16;
-                    self.s.vga.port_write(port, (value >> (8 * n)) as u8);
-                }
+                tulk_hw::write_bytes(offset, bytes, value, |at, byte| {
+                    self.s.vga.port_write(0x3b0 + at as u16, byte);
+                });
             }
             StdVga::DISPI_PORTS => match (offset, bytes) {
                 (0, 2..) => self.s.dispi.index = value as u16,

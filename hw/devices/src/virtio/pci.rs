@@ -467,9 +467,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
 
 /// The value of `bytes` bytes at an offset; zeros beyond the end.
 fn slice(data: &[u8], offset: u64, bytes: u8) -> u64 {
-    let at = usize::try_from(offset).unwrap_or(usize::MAX);
-    let byte = |n: usize| data.get(at.saturating_add(n)).copied().unwrap_or(0);
-    (0..usize::from(bytes.min(8))).fold(0, |v, n| v | u64::from(byte(n)) << (8 * n))
+    let byte = |at: u64| usize::try_from(at).ok().and_then(|at| data.get(at)).copied();
+    tulk_hw::read_bytes(offset, bytes, |at| byte(at).unwrap_or(0))
 }
 
 /// Adds the capabilities that tell drivers where the structures are (4.1.4); the offset of the last.
@@ -513,12 +512,12 @@ impl<D: VirtioDevice> Device for VirtioPci<D> {
             LEGACY if self.interface != Interface::Modern => self.read_legacy(offset, bytes),
             MSIX => self.config.msix_read(window, offset, bytes).unwrap_or(0),
             MODERN if self.interface != Interface::Legacy => self.read_modern(offset, bytes),
-            _ => u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8))),
+            _ => tulk_hw::ones(bytes),
         }
     }
 
     fn write(&mut self, window: u8, offset: u64, bytes: u8, value: u64) {
-        let value = value & u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)));
+        let value = value & tulk_hw::ones(bytes);
         match window {
             LEGACY if self.interface != Interface::Modern => {
                 self.write_legacy(offset, bytes, value)
@@ -597,7 +596,7 @@ impl<D: VirtioDevice> PciFunction for VirtioPci<D> {
         self.config.write(offset, bytes, value);
         if let Some((target, length)) = self.pci_access(offset) {
             let value = u64::from(self.config.dword(offset));
-            self.write_modern(target, length, value & u64::MAX >> (64 - 8 * u32::from(length)));
+            self.write_modern(target, length, value & tulk_hw::ones(length));
         }
         self.update_live();
     }

@@ -382,7 +382,7 @@ impl Device for E1000 {
             (PORTS, 4) => self.read_memory(self.state.port_address.into(), 4),
             _ => 0,
         };
-        value & u64::MAX >> (64 - 8 * u32::from(bytes.clamp(1, 8)))
+        value & tulk_hw::ones(bytes)
     }
 
     fn write(&mut self, window: u8, offset: u64, bytes: u8, value: u64) {
