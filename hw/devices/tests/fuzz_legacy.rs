@@ -96,7 +96,6 @@ const DEVICES: &[Row] = &[
     ("ioapic", || Box::new(intc::IoApic::new(apics(2))), &[0x50]),
     ("mc146818", || Box::new(timer::Mc146818::new(Jumps::new(), 1_700_000_000, line())), &[2]),
     ("port92", || Box::new(misc::Port92::new(misc::LooseGate::new(), || {})), &[1]),
-    ("reset-control", || Box::new(misc::ResetControl::new(|_| {})), &[1]),
     (
         "uart16550",
         || Box::new(char::Uart16550::new(Jumps::new(), Arc::new(NoConsole), line())),
