@@ -115,10 +115,3 @@ pub struct HelperDef {
     /// The same helper for generated code, for pure ones that read no slot either and are called often.
     pub direct: Option<DirectFn>,
 }
-
-impl HelperDef {
-    /// The words that [`HelperDef::direct`] takes.
-    pub fn direct_words(&self) -> usize {
-        self.args.iter().map(|ty| if ty.bits() == 128 { 2 } else { 1 }).sum::<usize>() + 1
-    }
-}

@@ -45,11 +45,6 @@ impl IrqLine {
     pub fn set(&self, level: bool) {
         self.sink.set(self.line, level);
     }
-    /// Up and down again, for edge-triggered lines.
-    pub fn pulse(&self) {
-        self.set(true);
-        self.set(false);
-    }
     pub fn message(&self, address: u64, data: u32) {
         self.sink.message(address, data);
     }

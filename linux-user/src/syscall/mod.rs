@@ -254,7 +254,6 @@ impl Cx<'_> {
         self.process.space.copy_in(GuestVa(va), bytes).map_err(|_| EFAULT)?;
         Ok(F::get(bytes, m))
     }
-    /// The same, or `None` for a null pointer.
     pub fn get_opt<F: Field>(&self, va: u64) -> Result<Option<F::Host>, Errno> {
         if va == 0 { Ok(None) } else { self.get::<F>(va).map(Some) }
     }
@@ -319,10 +318,6 @@ impl Cx<'_> {
             Ok(None) => Err(Errno(libc::ENAMETOOLONG)),
             Err(_) => Err(EFAULT),
         }
-    }
-    /// The same, or `None` for a null pointer.
-    pub fn string_opt(&self, va: u64) -> Result<Option<CString>, Errno> {
-        if va == 0 { Ok(None) } else { self.string(va).map(Some) }
     }
     /// A path that is looked up: through the sysroot, and past tulk's own `/proc` entries.
     pub fn path(&self, dirfd: i32, va: u64, follow: bool) -> Result<CString, Errno> {

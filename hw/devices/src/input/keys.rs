@@ -154,34 +154,6 @@ const ALIASES: &[(&str, &str)] = &[
     ("print_screen", "print"),
 ];
 
-/// Keys of printable ASCII from the space on, on a US keyboard: key, with shift.
-const ASCII: &[(&str, &str)] = &[
-    ("spc", " "),
-    ("grave_accent", "`~"),
-    ("1", "1!"),
-    ("2", "2@"),
-    ("3", "3#"),
-    ("4", "4$"),
-    ("5", "5%"),
-    ("6", "6^"),
-    ("7", "7&"),
-    ("8", "8*"),
-    ("9", "9("),
-    ("0", "0)"),
-    ("minus", "-_"),
-    ("equal", "=+"),
-    ("bracket_left", "[{"),
-    ("bracket_right", "]}"),
-    ("backslash", "\\|"),
-    ("semicolon", ";:"),
-    ("apostrophe", "'\""),
-    ("comma", ",<"),
-    ("dot", ".>"),
-    ("slash", "/?"),
-    ("ret", "\n"),
-    ("tab", "\t"),
-];
-
 /// One key of the keyboard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key(u8);
@@ -201,16 +173,6 @@ impl Key {
     /// that is no key's.
     pub fn combination(text: &str) -> Result<Vec<Key>, &str> {
         text.split('-').map(|name| Self::by_name(name).ok_or(name)).collect()
-    }
-
-    /// The key of an ASCII character on a US keyboard, and whether it is typed with shift.
-    pub fn of_ascii(c: char) -> Option<(Key, bool)> {
-        if c.is_ascii_alphabetic() {
-            let name = c.to_ascii_lowercase().to_string();
-            return Some((Self::by_name(&name)?, c.is_ascii_uppercase()));
-        }
-        let (name, chars) = ASCII.iter().find(|(_, chars)| chars.contains(c))?;
-        Some((Self::by_name(name)?, !chars.starts_with(c)))
     }
 
     pub fn all() -> impl Iterator<Item = Key> {
@@ -269,8 +231,6 @@ mod tests {
         assert_eq!(codes("0x1c-0x9c"), [0x5a, 0xe05a]);
         assert_eq!(Key::combination("ctrl-nokey"), Err("nokey"));
         assert_eq!(Key::combination(""), Err(""));
-        assert_eq!(Key::of_ascii('?'), Some((Key::by_name("slash").unwrap(), true)));
-        assert!((' '..='~').all(|c| Key::of_ascii(c).is_some()));
     }
 
     #[test]

@@ -36,7 +36,6 @@ const TMR_STS: u16 = 1 << 0;
 const GBL_STS: u16 = 1 << 5;
 const PWRBTN_STS: u16 = 1 << 8;
 const RTC_STS: u16 = 1 << 10;
-const WAK_STS: u16 = 1 << 15;
 /// Events that have enable bits at the same places.
 const EVENTS: u16 = TMR_STS | GBL_STS | PWRBTN_STS | RTC_STS;
 
@@ -147,11 +146,6 @@ impl AcpiPm {
             }
             _ => {}
         }
-    }
-
-    /// The machine wakes from S5 or is reset by the button: what the status says of it.
-    pub fn set_woken(&mut self) {
-        self.state.sts |= WAK_STS;
     }
 }
 

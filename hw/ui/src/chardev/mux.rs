@@ -87,14 +87,6 @@ impl Mux {
         let (shared, backend) = (self.shared.clone(), self.backend.clone());
         Arc::new(Port { shared, backend, index: state.users.len() - 1 })
     }
-
-    /// Gives a user the focus, by the order in which [`Mux::port`] made them.
-    pub fn focus(&self, index: usize) {
-        let mut state = self.shared.state.lock();
-        if index < state.users.len() {
-            state.focus = index;
-        }
-    }
 }
 
 impl CharBackend for Port {
