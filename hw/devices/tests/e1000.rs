@@ -1,5 +1,8 @@
 //! The e1000 as its drivers see it.
 
+mod cable;
+
+use cable::Cable;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tulk_base::GuestPa;
@@ -7,7 +10,7 @@ use tulk_devices::net::e1000::{E1000, MEMORY, PORTS};
 use tulk_devices::net::{Nic, Socket, offload};
 use tulk_devices::pci::{PciFunction, command, reg};
 use tulk_hw::{Device, Dma, IrqLine, ManualClock, RecordedIrqs, VecMemory, check_device};
-use tulk_net::{FrameSink, Network};
+use tulk_net::FrameSink;
 
 const CTRL: u64 = 0x0;
 const STATUS: u64 = 0x8;
@@ -51,25 +54,6 @@ const RX_BUFFERS: u64 = 0x1_0000;
 const TX_BUFFER: u64 = 0x8_0000;
 const RX_COUNT: u64 = 16;
 const TX_COUNT: u64 = 16;
-
-#[derive(Default)]
-struct Cable {
-    sent: Mutex<Vec<Vec<u8>>>,
-    ready: Mutex<u32>,
-}
-
-impl Network for Cable {
-    fn transmit(&self, frame: &[u8]) {
-        self.sent.lock().push(frame.to_vec());
-    }
-    fn connect(&self, _: Arc<dyn FrameSink>) {}
-    fn ready(&self) {
-        *self.ready.lock() += 1;
-    }
-    fn describe(&self) -> String {
-        "cable".into()
-    }
-}
 
 const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
@@ -161,7 +145,7 @@ impl Driver {
         }
         assert_eq!(self.get(TDH), tail);
         self.tx_at = TX_BUFFER;
-        std::mem::take(&mut self.cable.sent.lock())
+        self.cable.take()
     }
 
     /// Offers a frame; descriptors that came back: length, status, errors, special and data.
@@ -378,9 +362,9 @@ fn a_full_ring_holds_the_network_back() {
     }
     assert_ne!(d.get(ICR) & 0x10, 0, "few descriptors left");
     assert!(!d.dev.receive(&frame(MAC, 60)));
-    assert_eq!(*d.cable.ready.lock(), 0);
+    assert_eq!(d.cable.take_ready(), 0);
     d.set(RDT, 3);
-    assert_eq!(*d.cable.ready.lock(), 1);
+    assert_eq!(d.cable.take_ready(), 1);
     assert!(d.dev.receive(&frame(MAC, 60)));
 }
 

@@ -1,3 +1,4 @@
+use crate::cable::Cable;
 use crate::driver::Driver;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -6,35 +7,7 @@ use tulk_devices::virtio::net::{CTRL, Net, RX, TX, feature};
 use tulk_devices::virtio::pci::{LEGACY, MODERN, layout};
 use tulk_devices::virtio::{Interface, VirtioPci};
 use tulk_hw::{Device, VecMemory, check_device};
-use tulk_net::{FrameSink, MAX_FRAME, Network};
-
-#[derive(Default)]
-struct Cable {
-    sent: Mutex<Vec<Vec<u8>>>,
-    ready: Mutex<u32>,
-}
-
-impl Network for Cable {
-    fn transmit(&self, frame: &[u8]) {
-        self.sent.lock().push(frame.to_vec());
-    }
-    fn connect(&self, _: Arc<dyn FrameSink>) {}
-    fn ready(&self) {
-        *self.ready.lock() += 1;
-    }
-    fn describe(&self) -> String {
-        "cable".into()
-    }
-}
-
-impl Cable {
-    fn take(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.sent.lock())
-    }
-    fn take_ready(&self) -> u32 {
-        std::mem::take(&mut self.ready.lock())
-    }
-}
+use tulk_net::{FrameSink, MAX_FRAME};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
