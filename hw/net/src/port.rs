@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 /// Bytes of frames that wait for the network's thread; more are lost.
 const FROM_CARD: usize = 4 << 20;
@@ -96,6 +97,35 @@ impl Port {
     /// What the card has sent. `frames` is empty before.
     pub fn take(&self, frames: &mut Frames) {
         std::mem::swap(&mut *self.from_card.lock(), frames);
+    }
+}
+
+/// The network's thread. It ends with this.
+pub(crate) struct Worker {
+    port: Arc<Port>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// `run` returns when the port has ended.
+    pub fn start(
+        name: &str,
+        port: Arc<Port>,
+        run: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Worker> {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
+        Ok(Worker { port, thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.port.end();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! when [`WAITING`] bytes wait, whole ones only; frames for a card that has no room stay in the kernel's socket. In a
 //! datagram there is one frame.
 
-use crate::port::{Frames, Port, ToCard};
+use crate::port::{Frames, Port, ToCard, Worker};
 use crate::{DgramOptions, Endpoint, Error, FrameSink, MAX_FRAME, Network, StreamOptions};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +19,6 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Bytes that wait for a peer.
@@ -33,7 +32,7 @@ pub struct SocketNetwork {
     port: Arc<Port>,
     state: Arc<Mutex<State>>,
     name: String,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    _worker: Worker,
 }
 
 #[derive(Default)]
@@ -50,11 +49,11 @@ impl SocketNetwork {
     ) -> io::Result<SocketNetwork> {
         let port = Arc::new(Port::new()?);
         let state = Arc::new(Mutex::new(state));
-        let thread = std::thread::Builder::new().name("socket network".into()).spawn({
+        let _worker = Worker::start("socket network", port.clone(), {
             let (port, state) = (port.clone(), state.clone());
             move || run(port, state)
         })?;
-        Ok(SocketNetwork { port, state, name, thread: Mutex::new(Some(thread)) })
+        Ok(SocketNetwork { port, state, name, _worker })
     }
 }
 
@@ -73,17 +72,6 @@ impl Network for SocketNetwork {
         let (name, local) = (&self.name, &state.local);
         let connected = if state.connected { "" } else { " (disconnected)" };
         format!("{name}{local}{connected}: {} frames lost", self.port.lost.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for SocketNetwork {
-    fn drop(&mut self) {
-        self.port.end();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
     }
 }
 

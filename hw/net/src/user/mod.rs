@@ -25,12 +25,11 @@ mod udp;
 
 pub use options::{Forward, UserOptions};
 
-use crate::port::{Frames, Port, ToCard};
+use crate::port::{Frames, Port, ToCard, Worker};
 use crate::{Error, FrameSink, Network};
 use dhcp::Dhcp;
 use fragments::Fragments;
 use lan::Lan;
-use parking_lot::Mutex;
 use poll::{Event, Kind, Poller, Token};
 use route::Route;
 use smoltcp::phy::ChecksumCapabilities;
@@ -42,7 +41,6 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tcp::Tcp;
 use tftp::Tftp;
@@ -57,7 +55,7 @@ pub struct UserNetwork {
     counts: Arc<Counts>,
     options: UserOptions,
     forwards: Vec<(Forward, SocketAddr)>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    _worker: Worker,
 }
 
 #[derive(Default)]
@@ -115,12 +113,9 @@ impl UserNetwork {
             fragments: Fragments::default(),
             counts: counts.clone(),
         };
-        let thread = std::thread::Builder::new()
-            .name("user network".into())
-            .spawn(move || engine.run())
-            .map_err(failed)?;
-        let thread = Mutex::new(Some(thread));
-        Ok(UserNetwork { port, counts, options: options.clone(), forwards, thread })
+        let _worker =
+            Worker::start("user network", port.clone(), move || engine.run()).map_err(failed)?;
+        Ok(UserNetwork { port, counts, options: options.clone(), forwards, _worker })
     }
 
     /// Where a forwarded port is on the host, in the order of the options: for port 0.
@@ -155,17 +150,6 @@ impl Network for UserNetwork {
             let _ = write!(text, "\n  hostfwd {kind} {bound} -> {}", forward.guest);
         }
         text
-    }
-}
-
-impl Drop for UserNetwork {
-    fn drop(&mut self) {
-        self.port.end();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
     }
 }
 
