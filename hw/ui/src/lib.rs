@@ -10,6 +10,7 @@ pub mod curses;
 mod error;
 pub mod png;
 pub mod terminal;
+mod worker;
 
 pub use chardev::{ChardevOptions, Mux, MuxCommand, open_chardev};
 pub use error::Error;

@@ -1,13 +1,13 @@
 //! Bytes on their way to the guest: [`Intake`], and [`Inlet`], a thread that reads them from a file that may block.
 
 use crate::CharSink;
+use crate::worker::Worker;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 /// A bell for a thread in poll(2).
 pub(super) struct Bell(OwnedFd);
@@ -75,28 +75,23 @@ impl Intake {
 /// A reading thread. It reads only when the guest has taken everything before.
 pub(super) struct Inlet {
     pub intake: Arc<Intake>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Inlet {
     pub fn new(source: impl AsFd + Send + 'static) -> std::io::Result<Inlet> {
         let intake = Arc::new(Intake::new()?);
-        let thread = std::thread::Builder::new().name("chardev in".into()).spawn({
+        let _worker = Worker::start("chardev in", {
             let intake = intake.clone();
             move || run(&intake, source.as_fd())
         })?;
-        Ok(Inlet { intake, thread: Some(thread) })
+        Ok(Inlet { intake, _worker })
     }
 }
 
 impl Drop for Inlet {
     fn drop(&mut self) {
         self.intake.end();
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
     }
 }
 

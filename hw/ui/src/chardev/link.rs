@@ -6,6 +6,7 @@
 
 use super::inlet::Intake;
 use super::telnet::Telnet;
+use crate::worker::Worker;
 use crate::{CharBackend, CharSink};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +19,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Bytes that wait for a peer that does not read.
@@ -138,7 +138,7 @@ struct Shared {
 /// A backend whose peer comes and goes.
 pub(super) struct Link {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
     name: String,
 }
 
@@ -150,11 +150,11 @@ impl Link {
             out: Mutex::new(out),
             flushed: Condvar::new(),
         });
-        let thread = std::thread::Builder::new().name("chardev".into()).spawn({
+        let _worker = Worker::start("chardev", {
             let shared = shared.clone();
             move || run(&shared, &source, peer)
         })?;
-        Ok(Link { shared, thread: Some(thread), name })
+        Ok(Link { shared, _worker, name })
     }
 }
 
@@ -202,11 +202,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.flush();
         self.shared.intake.end();
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -3,10 +3,10 @@
 //! A thread of its own writes, so that a slow disk or terminal does not hold the guest up. Up to [`CAPACITY`] bytes
 //! wait; a guest that is further ahead waits, because nothing may be lost here.
 
+use crate::worker::Worker;
 use parking_lot::{Condvar, Mutex};
 use std::io::Write;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Bytes that wait for the host.
@@ -31,18 +31,18 @@ struct Shared {
 /// A writer with its queue and thread. Its drop waits until all is written.
 pub(super) struct Outlet {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 impl Outlet {
     /// `name` is for messages.
     pub fn new(writer: impl Write + Send + 'static, name: String) -> std::io::Result<Outlet> {
         let shared = Arc::<Shared>::default();
-        let thread = std::thread::Builder::new().name("chardev out".into()).spawn({
+        let _worker = Worker::start("chardev out", {
             let shared = shared.clone();
             move || run(&shared, writer, &name)
         })?;
-        Ok(Outlet { shared, thread: Some(thread) })
+        Ok(Outlet { shared, _worker })
     }
 
     pub fn write(&self, mut bytes: &[u8]) {
@@ -69,10 +69,6 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
         self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // It ends by itself; a panic in it was reported by its hook.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod keys;
 mod screen;
 
 use crate::terminal::TerminalGuard;
+use crate::worker::Worker;
 use crate::{Display, Error, MuxCommand};
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use keys::Stroke;
@@ -15,7 +16,6 @@ use screen::Screen;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const REFRESH: Duration = Duration::from_millis(33);
@@ -30,7 +30,8 @@ const FAREWELL: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
 /// The display in the terminal. Its drop gives the terminal back.
 pub struct Curses {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    // In the order of their ends: the terminal is given back when nobody draws any more.
+    _worker: Worker,
     _guard: TerminalGuard,
 }
 
@@ -50,29 +51,22 @@ impl Curses {
             .and_then(|()| out.flush())
             .map_err(|e| Error::io("the terminal", e))?;
         let stop = Arc::<AtomicBool>::default();
-        let thread = std::thread::Builder::new()
-            .name("curses".into())
-            .spawn({
-                let stop = stop.clone();
-                move || {
-                    if let Err(error) = run(&*display, &stop, key, command) {
-                        tracing::error!("the terminal has gone: {error}");
-                    }
+        let worker = Worker::start("curses", {
+            let stop = stop.clone();
+            move || {
+                if let Err(error) = run(&*display, &stop, key, command) {
+                    tracing::error!("the terminal has gone: {error}");
                 }
-            })
-            .map_err(|e| Error::io("starting a thread", e))?;
-        Ok(Curses { stop, thread: Some(thread), _guard })
+            }
+        });
+        let _worker = worker.map_err(|e| Error::io("starting a thread", e))?;
+        Ok(Curses { stop, _worker, _guard })
     }
 }
 
 impl Drop for Curses {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
     }
 }
 
