@@ -34,7 +34,7 @@ use tulk_devices::virtio::rng::{Entropy, Rng};
 use tulk_devices::virtio::{Interface, VirtioPci};
 use tulk_hw::{Bus, Clock, Device, Dma, IrqLine, IrqSink};
 use tulk_net::Network;
-use tulk_ui::{CharBackend, CharSink};
+use tulk_ui::CharBackend;
 
 /// A PCI device that the user adds.
 pub enum PciDevice {
@@ -136,21 +136,6 @@ impl Peripherals {
         }
         all.extend(self.blocks.iter().map(|(name, disk)| (name.clone(), Some(disk.clone()))));
         all
-    }
-}
-
-/// A serial port as the host's side sees it.
-struct SerialPlug {
-    uart: Arc<Mutex<Uart16550>>,
-    timers: Arc<Timers>,
-}
-
-impl CharSink for SerialPlug {
-    fn receive(&self, bytes: &[u8]) -> usize {
-        let mut uart = self.uart.lock();
-        let taken = uart.receive(bytes);
-        self.timers.notice(uart.deadline());
-        taken
     }
 }
 
@@ -412,8 +397,7 @@ pub fn build(d: Description, events: EventSink) -> Result<Arc<Pc>, BuildError> {
         let line = IrqLine::new(lines[n % 2].clone(), n as u32);
         let uart = shared(Uart16550::new(guest_clock.clone(), backend.clone(), line));
         b.isa(&uart, &[(0, COM[n]..COM[n] + 8)]);
-        let timers = b.timers.clone();
-        backend.connect(Arc::new(SerialPlug { uart: uart.clone(), timers }));
+        backend.connect(Arc::new(Plug { device: uart.clone(), port: 0, notice: b.notice() }));
         b.peripherals.uarts.push(uart);
     }
     for (port, backend) in d.debug_consoles {

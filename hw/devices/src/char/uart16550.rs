@@ -6,6 +6,7 @@
 //!
 //! Not modelled: transmission time, parity and framing errors, breaks to the host, DMA mode (FCR bit 3).
 
+use crate::chardev::CharDevice;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -387,6 +388,12 @@ impl Device for Uart16550 {
         self.state = state;
         self.update();
         Ok(())
+    }
+}
+
+impl CharDevice for Uart16550 {
+    fn receive(&mut self, _port: usize, bytes: &[u8]) -> usize {
+        Uart16550::receive(self, bytes)
     }
 }
 
