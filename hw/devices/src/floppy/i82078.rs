@@ -385,9 +385,8 @@ impl I82078 {
             }
             Perpendicular => {
                 // Drive bits change only together with OW.
-                let keep = if one & 0x80 != 0 { 0 } else { self.state.perpendicular & 0x3c };
-                let drives = if one & 0x80 != 0 { one & 0x3c } else { keep };
-                self.state.perpendicular = drives | one & 3;
+                let drives = if one & 0x80 != 0 { one } else { self.state.perpendicular };
+                self.state.perpendicular = drives & 0x3c | one & 3;
                 self.idle();
             }
             Version => self.results(&[0x90]),

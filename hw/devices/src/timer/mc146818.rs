@@ -228,20 +228,16 @@ impl Mc146818 {
         self.state.offset = (offset.div_euclid(SECOND) as i64, offset.rem_euclid(SECOND) as u32);
     }
 
-    /// Nanoseconds of a periodic interrupt (table 5 for 32.768 kHz).
-    fn period(&self) -> Option<u64> {
-        let rate = u64::from(self.reg(REG_A) & 15);
+    /// The period of the periodic interrupt in 32,768ths of a nanosecond (table 5 for 32.768 kHz).
+    fn period(&self) -> Option<i128> {
+        let rate = self.reg(REG_A) & 15;
         let rate = if matches!(rate, 1 | 2) { rate + 7 } else { rate };
-        (rate != 0 && self.reg(REG_A) >> 4 & 7 < 6)
-            .then(|| (1_000_000_000u64 << (rate - 1)).div_ceil(32_768))
+        (rate != 0 && self.reg(REG_A) >> 4 & 7 < 6).then(|| SECOND << (rate - 1))
     }
 
     /// Whole periods that have passed at `now`. They count from the start of the second.
     fn periods(&self, now: u64) -> Option<i128> {
-        let rate = u32::from(self.reg(REG_A) & 15);
-        self.period()?;
-        let rate = if matches!(rate, 1 | 2) { rate + 7 } else { rate };
-        Some((self.date_ns(now) * 32_768).div_euclid(SECOND << (rate - 1)))
+        Some((self.date_ns(now) * 32_768).div_euclid(self.period()?))
     }
 
     /// Guest time of the first moment at which the date is `date` nanoseconds.
@@ -399,11 +395,9 @@ impl Device for Mc146818 {
         let second = self.date_ns(seen).div_euclid(SECOND);
         let mut next = vec![];
         if enabled & B_PIE != 0
-            && let Some(periods) = self.periods(seen)
+            && let (Some(period), Some(periods)) = (self.period(), self.periods(seen))
         {
-            let rate = u32::from(self.reg(REG_A) & 15);
-            let rate = if matches!(rate, 1 | 2) { rate + 7 } else { rate };
-            let date = (periods + 1) * (SECOND << (rate - 1));
+            let date = (periods + 1) * period;
             next.push(self.moment(-(-date).div_euclid(32_768)));
         }
         if enabled & B_UIE != 0 && self.running() {
