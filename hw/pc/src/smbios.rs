@@ -6,7 +6,7 @@ use crate::layout::MemoryMap;
 /// What users may say about the machine.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Name of the guest; the product's serial number stays empty.
+    /// As the user has given it. The product's serial number stays empty.
     pub uuid: [u8; 16],
     pub cpus: u32,
     pub memory: MemoryMap,
