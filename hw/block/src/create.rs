@@ -27,22 +27,6 @@ pub enum Preallocation {
     Full,
 }
 
-impl std::str::FromStr for Preallocation {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Preallocation, Error> {
-        Ok(match name {
-            "off" => Preallocation::Off,
-            "metadata" => Preallocation::Metadata,
-            "falloc" => Preallocation::Falloc,
-            "full" => Preallocation::Full,
-            _ => {
-                let text = "unknown preallocation: known are off, metadata, falloc, full";
-                return Err(Error::Option(text.into()));
-            }
-        })
-    }
-}
-
 /// A new image.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
@@ -111,10 +95,7 @@ pub fn create(options: &CreateOptions) -> Result<u64, Error> {
     let Some(size) = options.size.or(below.as_ref().map(crate::Disk::len)) else {
         return wrong("a size is needed".into());
     };
-    // The L1 table must stay below 32 MiB (4 Mi entries of a whole L2 table each).
-    let reach = (cluster as u64 / 8).saturating_mul(cluster as u64).saturating_mul(4 << 20);
-    let size = size.checked_next_multiple_of(SECTOR).filter(|s| i64::try_from(*s).is_ok());
-    let Some(size) = size.filter(|s| raw || *s <= reach) else {
+    let Some(size) = whole_sectors(size).filter(|s| raw || *s <= reach(cluster as u64)) else {
         return wrong("the image would be too large; larger clusters may help".into());
     };
     let existed = options.path.exists();
@@ -123,6 +104,16 @@ pub fn create(options: &CreateOptions) -> Result<u64, Error> {
         let _ = std::fs::remove_file(&options.path);
     }
     made.map(|()| size)
+}
+
+/// A size rounded up to sectors. `None`: no file can be that large.
+fn whole_sectors(size: u64) -> Option<u64> {
+    size.checked_next_multiple_of(SECTOR).filter(|s| i64::try_from(*s).is_ok())
+}
+
+/// Bytes of the largest qcow2 image: its L1 table must stay below 32 MiB (4 Mi entries of a whole L2 table each).
+fn reach(cluster: u64) -> u64 {
+    (cluster / 8).saturating_mul(cluster).saturating_mul(4 << 20)
 }
 
 fn write_new(options: &CreateOptions, size: u64) -> Result<(), Error> {
@@ -193,8 +184,8 @@ fn reserve(file: &File, from: u64, to: u64, how: Preallocation) -> io::Result<()
 /// As [`open_image`]; devices; images with snapshots.
 pub fn resize(options: &OpenOptions, size: u64, how: Preallocation) -> Result<(), Error> {
     let path: &Path = &options.path;
-    let size = size.checked_next_multiple_of(SECTOR).filter(|s| i64::try_from(*s).is_ok());
-    let size = size.ok_or_else(|| Error::Option("the image would be too large".into()))?;
+    let size =
+        whole_sectors(size).ok_or_else(|| Error::Option("the image would be too large".into()))?;
     let failed = |e| Error::host("resize", path)(one_line(e));
     let file = ImageFile::open(path, true, options.cache, Locking::Off)?;
     let refuse = |what: &str| Err(Error::Unsupported { path: path.into(), what: what.into() });
@@ -218,7 +209,7 @@ pub fn resize(options: &OpenOptions, size: u64, how: Preallocation) -> Result<()
                 return refuse("can only be resized with preallocation=off");
             }
             let cluster = header.cluster_size();
-            if size > (cluster / 8).saturating_mul(cluster).saturating_mul(4 << 20) {
+            if size > reach(cluster) {
                 return refuse("cannot become that large: its clusters are too small");
             }
             let mut access = mapped.into_inner();

@@ -10,7 +10,7 @@ use crate::mapped::{Access, Mapped};
 use crate::overlay::Overlay;
 use crate::qcow2::Header;
 use crate::raw_image::RawImage;
-use crate::{Disk, Error, Image, SECTOR, printable};
+use crate::{Disk, Error, Image, Preallocation, SECTOR, printable};
 use imago::file::File as Storage;
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;
@@ -100,6 +100,14 @@ names!(
 );
 names!(Discard, "discard mode", Ignore = "ignore", Unmap = "unmap");
 names!(Locking, "locking mode", Auto = "auto", On = "on", Off = "off");
+names!(
+    Preallocation,
+    "preallocation",
+    Off = "off",
+    Metadata = "metadata",
+    Falloc = "falloc",
+    Full = "full"
+);
 
 impl Cache {
     pub(crate) fn direct(self) -> bool {
