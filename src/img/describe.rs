@@ -28,19 +28,8 @@ fn size(bytes: u64) -> String {
 
 /// Year, month, day and time of day, UTC, of seconds since 1970.
 fn date(seconds: u32) -> String {
-    let days = i64::from(seconds / 86400);
-    // Years begin in March here, so that the leap day is a year's last.
-    let day_of_era = days + 719_468;
-    let era = day_of_era / 146_097;
-    let day = day_of_era % 146_097;
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let year = year + era * 400;
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    let time = jiff::Timestamp::from_second(seconds.into()).expect("it is before the year 2107");
+    time.strftime("%F %T").to_string()
 }
 
 pub fn snapshots(list: &[Snapshot]) -> String {
