@@ -32,9 +32,7 @@ fn firmware(settings: &Settings, name: &str) -> anyhow::Result<Vec<u8>> {
         places.extend(FIRMWARE_DIRS.iter().map(|dir| Path::new(dir).join(name)));
     }
     match places.iter().find(|place| place.is_file()) {
-        Some(place) => {
-            std::fs::read(place).with_context(|| format!("cannot read {}", place.display()))
-        }
+        Some(place) => read(place),
         None => bail!(
             "the firmware {name} is not there: install the Debian package seabios, or name a file with -bios or a folder with -L"
         ),

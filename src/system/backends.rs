@@ -6,7 +6,7 @@ use super::settings::*;
 use anyhow::{Context, bail};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use tulk_ui::{CharBackend, ChardevOptions, Mux, MuxCommand};
+use tulk_ui::{CharBackend, ChardevOptions, Mux};
 
 /// What the command line connects, open.
 pub struct Backends<'a> {
@@ -68,10 +68,7 @@ impl Backends<'_> {
         }
         let notices = self.notices.clone();
         let mux = Mux::new(backend, move |command| {
-            let _ = notices.send(match command {
-                MuxCommand::Quit => Notice::Quit(0),
-                MuxCommand::Sync => Notice::Sync,
-            });
+            let _ = notices.send(command.into());
         });
         let port = mux.port();
         self.switches.push((inner.clone(), mux));

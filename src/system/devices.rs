@@ -1,14 +1,13 @@
 //! `-device`: what may be added to the machine, and its properties.
 
 use super::backends::Backends;
-use super::drives::{Drives, Named, guard, ide_name};
+use super::drives::{Drives, Named, attachment, guard};
 use super::keyval::{parse_flag, parse_number};
 use super::machine::Notice;
 use super::network::Networks;
 use super::settings::*;
 use anyhow::{Context, bail};
 use std::sync::mpsc::Sender;
-use tulk_devices::ide::Attachment;
 use tulk_devices::virtio::console::Port;
 use tulk_devices::virtio::{Interface as VirtioInterface, blk};
 use tulk_pc::{PciDevice, Slotted};
@@ -203,19 +202,12 @@ impl Wanted<'_> {
             Some(unit) => bail!("{option}: unit={unit}: 0 or 1"),
         };
         let place = place.with_context(|| format!("{option}: the place is taken"))?;
-        let mut attachment = match (cdrom, disk) {
-            (true, _) if drive.policy != Default::default() => {
-                bail!("werror= and rerror= are for disks")
-            }
-            (true, medium) => Attachment::cdrom(medium),
-            (false, Some(disk)) => {
-                Attachment::disk(guard(ide_name(place, false), &drive, disk, notices))
-            }
-            (false, None) => bail!("{option}: the drive {name} is empty"),
-        };
-        if let Some(serial) = drive.serial {
-            attachment.serial = serial;
+        if cdrom && drive.policy != Default::default() {
+            bail!("werror= and rerror= are for disks");
         }
+        let attachment = attachment(place, cdrom, &drive, disk, notices);
+        let attachment =
+            attachment.with_context(|| format!("{option}: the drive {name} is empty"))?;
         drives.ide[place / 2][place % 2] = Some(attachment);
         drives.ide_boot_index[place / 2][place % 2] = self.boot_index()?;
         Ok(())

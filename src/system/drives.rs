@@ -3,7 +3,7 @@
 use super::machine::Notice;
 use super::message::say;
 use super::settings::*;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use tulk_block::{Disk, Guarded, OpenOptions, Outcome};
@@ -63,9 +63,25 @@ pub struct Drives {
     pub named: Vec<Named>,
 }
 
-/// The name of a place on the IDE channels, as the monitor has it.
-pub fn ide_name(place: usize, cdrom: bool) -> String {
-    format!("ide{}-{}{}", place / 2, if cdrom { "cd" } else { "hd" }, place % 2)
+/// What a place on the IDE channels gets of a drive. `None`: a disk that is not there.
+pub fn attachment(
+    place: usize,
+    cdrom: bool,
+    drive: &Drive,
+    disk: Option<Arc<dyn Disk>>,
+    notices: &Sender<Notice>,
+) -> Option<Attachment> {
+    let mut attachment = if cdrom {
+        Attachment::cdrom(disk)
+    } else {
+        // As the monitor calls it.
+        let name = format!("ide{}-hd{}", place / 2, place % 2);
+        Attachment::disk(guard(name, drive, disk?, notices))
+    };
+    if let Some(serial) = &drive.serial {
+        attachment.serial = serial.clone();
+    }
+    Some(attachment)
 }
 
 /// The image that boots when nothing else is given.
@@ -103,16 +119,8 @@ pub fn drives(settings: &Settings, notices: &Sender<Notice>) -> anyhow::Result<D
                     }
                 };
                 taken[index] = true;
-                let mut attachment = match (drive.cdrom, disk) {
-                    (true, medium) => Attachment::cdrom(medium),
-                    (false, Some(disk)) => {
-                        Attachment::disk(guard(ide_name(index, false), drive, disk, notices))
-                    }
-                    (false, None) => bail!("a disk drive without a file"),
-                };
-                if let Some(serial) = &drive.serial {
-                    attachment.serial = serial.clone();
-                }
+                let attachment = attachment(index, drive.cdrom, drive, disk, notices);
+                let attachment = attachment.context("a disk drive without a file")?;
                 ide[index / 2][index % 2] = Some(attachment);
             }
             Interface::Virtio => {

@@ -13,7 +13,7 @@ use tulk_block::is_waiting;
 use tulk_exec::Engine;
 use tulk_pc::firmware::BootDevice;
 use tulk_pc::{Event, Pc};
-use tulk_ui::CharBackend;
+use tulk_ui::{CharBackend, MuxCommand};
 use tulk_x86::X86;
 
 /// What the main thread is told.
@@ -28,6 +28,15 @@ pub enum Notice {
     Stop(&'static str),
     /// Write the disks' caches out.
     Sync,
+}
+
+impl From<MuxCommand> for Notice {
+    fn from(command: MuxCommand) -> Notice {
+        match command {
+            MuxCommand::Quit => Notice::Quit(0),
+            MuxCommand::Sync => Notice::Sync,
+        }
+    }
 }
 
 /// What users know of a machine, besides its parts.

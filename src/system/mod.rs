@@ -166,10 +166,7 @@ fn curses(machine: &Arc<Machine>, settings: &Settings) -> anyhow::Result<Option<
     };
     let notices = machine.notices.clone();
     let command = move |command: MuxCommand| {
-        let _ = notices.send(match command {
-            MuxCommand::Quit => Notice::Quit(0),
-            MuxCommand::Sync => Notice::Sync,
-        });
+        let _ = notices.send(command.into());
     };
     let curses = Curses::start(display, key, command).context("-display curses")?;
     message::hold();
