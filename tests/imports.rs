@@ -43,7 +43,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "tulk-devices",
         ],
     ),
-    ("tulk-gdb", &["tulk-base", "tulk-ir", "tulk-frontend"]),
+    ("tulk-gdb", &["tulk-base", "tulk-ir", "tulk-frontend", "tulk-exec"]),
     // Whatever reads what came from outside.
     (
         "tulk-fuzz",

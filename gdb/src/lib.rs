@@ -13,28 +13,14 @@ pub mod registers;
 pub mod server;
 pub mod target;
 
+pub use tulk_exec::{WatchKind, Watchpoint};
+
 use std::os::fd::BorrowedFd;
 use tulk_base::CpuState;
 use tulk_frontend::debug::Registers;
 
 /// Number of a thread or processor as the client sees it; not 0.
 pub type Tid = u32;
-
-/// Which accesses a watchpoint is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WatchKind {
-    Write,
-    Read,
-    Access,
-}
-
-/// Watched bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Watch {
-    pub start: u64,
-    pub len: u64,
-    pub kind: WatchKind,
-}
 
 /// How a thread goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,8 +91,8 @@ pub trait Debuggee {
     fn set_breakpoint(&mut self, va: u64);
     fn clear_breakpoint(&mut self, va: u64) -> bool;
     /// False when it cannot be watched.
-    fn set_watch(&mut self, watch: Watch) -> bool;
-    fn clear_watch(&mut self, watch: Watch) -> bool;
+    fn set_watch(&mut self, watch: Watchpoint) -> bool;
+    fn clear_watch(&mut self, watch: Watchpoint) -> bool;
     fn catch_syscalls(&mut self, _catch: Catch) {}
 
     /// Everything goes on: threads that `actions` names as it says, others as `rest` says.

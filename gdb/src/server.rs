@@ -286,7 +286,7 @@ fn converse<C: Client>(target: &mut Debugged<'_>, client: C) -> End {
     }
 }
 
-/// Serves clients, one after the other, until the guest ends. `suspended`: the guest waits for the first at its start.
+/// Serves clients, one after the other, until the guest ends.
 pub fn serve(guest: &mut dyn Debuggee, listener: &Listener, osabi: Option<&str>) {
     loop {
         let (client, event) = match wait(listener.as_fd(), guest.event_fd()) {

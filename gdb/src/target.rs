@@ -1,7 +1,7 @@
 //! A [`Debuggee`] as `gdbstub`'s target.
 
 use crate::registers::{AnyGuest, Image, Number, description};
-use crate::{Action, Catch, Debuggee, File, Go, Watch};
+use crate::{Action, Catch, Debuggee, File, Go, Watchpoint};
 use gdbstub::common::{Pid, Signal, Tid};
 use gdbstub::target::ext::base::BaseOps;
 use gdbstub::target::ext::base::multithread::*;
@@ -20,6 +20,7 @@ use gdbstub::target::{Target, TargetError, TargetResult};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use tulk_base::GuestVa;
 
 /// Most files that a client may have open.
 const MAX_FILES: usize = 64;
@@ -333,13 +334,13 @@ impl HwWatchpoint for Debugged<'_> {
     }
 }
 
-fn watch(start: u64, len: u64, kind: WatchKind) -> Watch {
+fn watch(start: u64, len: u64, kind: WatchKind) -> Watchpoint {
     let kind = match kind {
         WatchKind::Write => crate::WatchKind::Write,
         WatchKind::Read => crate::WatchKind::Read,
         WatchKind::ReadWrite => crate::WatchKind::Access,
     };
-    Watch { start, len, kind }
+    Watchpoint { start: GuestVa(start), len, kind }
 }
 
 impl CatchSyscalls for Debugged<'_> {

@@ -71,10 +71,10 @@ impl Debuggee for Guest {
     fn clear_breakpoint(&mut self, _: u64) -> bool {
         true
     }
-    fn set_watch(&mut self, _: Watch) -> bool {
+    fn set_watch(&mut self, _: Watchpoint) -> bool {
         true
     }
-    fn clear_watch(&mut self, _: Watch) -> bool {
+    fn clear_watch(&mut self, _: Watchpoint) -> bool {
         true
     }
     fn resume(&mut self, _: Action, _: &[(Tid, Action)]) {

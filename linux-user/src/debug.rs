@@ -31,7 +31,7 @@ use tulk_base::CpuState;
 use tulk_base::state::{CELL_GUEST, CELL_PC};
 use tulk_exec::{Exit, Vcpu, VcpuHandle};
 use tulk_gdb::listen::Spec;
-use tulk_gdb::{Action, Catch, Go, Stop, Tid, WatchKind};
+use tulk_gdb::{Action, Catch, Go, Stop, Tid};
 
 /// How long the end of the program waits for the debugger to hear of it.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -439,14 +439,7 @@ pub fn run(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> Opti
     let pc = vcpu.state.pc();
     let stop = match exit {
         Exit::Breakpoint => Stop::Breakpoint(debug.tid),
-        Exit::Watch(hit) => {
-            let kind = match hit.kind {
-                tulk_exec::WatchKind::Write => WatchKind::Write,
-                tulk_exec::WatchKind::Read => WatchKind::Read,
-                tulk_exec::WatchKind::Access => WatchKind::Access,
-            };
-            Stop::Watch(debug.tid, kind, hit.va.0)
-        }
+        Exit::Watch(hit) => Stop::Watch(debug.tid, hit.kind, hit.va.0),
         Exit::Stepped => match action.go {
             Go::StepRange(start, end)
                 if (start..end).contains(&pc)

@@ -10,9 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use tulk_base::{CpuState, GuestVa};
-use tulk_exec::Watchpoint;
 use tulk_frontend::debug::Registers;
-use tulk_gdb::{Action, Catch, Debuggee, File, Go, Stop, Tid, Watch, WatchKind};
+use tulk_gdb::{Action, Catch, Debuggee, File, Go, Stop, Tid, Watchpoint};
 use tulk_softmmu::intervals::WRITE;
 use tulk_softmmu::user::PAGE;
 
@@ -44,15 +43,6 @@ pub(crate) fn start(process: &Arc<Process>) {
         let mut program = Program { process, debugger, registers };
         tulk_gdb::server::serve(&mut program, &listener, Some("GNU/Linux"));
     });
-}
-
-fn watchpoint(watch: Watch) -> Watchpoint {
-    let kind = match watch.kind {
-        WatchKind::Write => tulk_exec::WatchKind::Write,
-        WatchKind::Read => tulk_exec::WatchKind::Read,
-        WatchKind::Access => tulk_exec::WatchKind::Access,
-    };
-    Watchpoint { start: GuestVa(watch.start), len: watch.len, kind }
 }
 
 impl Program {
@@ -168,15 +158,15 @@ impl Debuggee for Program {
     fn clear_breakpoint(&mut self, va: u64) -> bool {
         self.process.engine.clear_breakpoint(GuestVa(va))
     }
-    fn set_watch(&mut self, watch: Watch) -> bool {
-        if watch.len == 0 || self.mapped(watch.start, 1).is_empty() {
+    fn set_watch(&mut self, watch: Watchpoint) -> bool {
+        if watch.len == 0 || self.mapped(watch.start.0, 1).is_empty() {
             return false;
         }
-        self.process.engine.set_watchpoint(watchpoint(watch));
+        self.process.engine.set_watchpoint(watch);
         true
     }
-    fn clear_watch(&mut self, watch: Watch) -> bool {
-        self.process.engine.clear_watchpoint(watchpoint(watch))
+    fn clear_watch(&mut self, watch: Watchpoint) -> bool {
+        self.process.engine.clear_watchpoint(watch)
     }
     fn catch_syscalls(&mut self, catch: Catch) {
         self.debugger.set_catch(catch);

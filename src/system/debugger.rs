@@ -24,11 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tulk_base::{AccessKind, Board, CpuState, GuestPa, GuestVa, TlbFlush};
-use tulk_exec::Watchpoint;
 use tulk_frontend::debug::Registers;
 use tulk_frontend::{GuestIsa, SystemIsa};
 use tulk_gdb::listen::{Listener, Spec};
-use tulk_gdb::{Action, Debuggee, Go, Stop, Tid, Watch, WatchKind};
+use tulk_gdb::{Action, Debuggee, Go, Stop, Tid, Watchpoint};
 use tulk_pc::Pc;
 use tulk_x86::debug_system::{self, CR8_CELL};
 use tulk_x86::regs::{self, cell};
@@ -173,15 +172,6 @@ impl tulk_ir::Machine for Look<'_> {
     }
     fn flush_tlb(&mut self, _: TlbFlush) {}
     fn switch_space(&mut self, _: u16) {}
-}
-
-fn watchpoint(watch: Watch) -> Watchpoint {
-    let kind = match watch.kind {
-        WatchKind::Write => tulk_exec::WatchKind::Write,
-        WatchKind::Read => tulk_exec::WatchKind::Read,
-        WatchKind::Access => tulk_exec::WatchKind::Access,
-    };
-    Watchpoint { start: GuestVa(watch.start), len: watch.len, kind }
 }
 
 impl Target {
@@ -338,16 +328,16 @@ impl Debuggee for Target {
     fn clear_breakpoint(&mut self, va: u64) -> bool {
         self.machine.engine.clear_breakpoint(GuestVa(va))
     }
-    fn set_watch(&mut self, watch: Watch) -> bool {
+    fn set_watch(&mut self, watch: Watchpoint) -> bool {
         let fits =
-            watch.len != 0 && watch.len <= PAGE && watch.start.checked_add(watch.len).is_some();
+            watch.len != 0 && watch.len <= PAGE && watch.start.0.checked_add(watch.len).is_some();
         if fits {
-            self.machine.engine.set_watchpoint(watchpoint(watch));
+            self.machine.engine.set_watchpoint(watch);
         }
         fits
     }
-    fn clear_watch(&mut self, watch: Watch) -> bool {
-        self.machine.engine.clear_watchpoint(watchpoint(watch))
+    fn clear_watch(&mut self, watch: Watchpoint) -> bool {
+        self.machine.engine.clear_watchpoint(watch)
     }
 
     fn resume(&mut self, rest: Action, actions: &[(Tid, Action)]) {

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use tulk_base::{Board, GuestVa};
 use tulk_exec::{Engine, Exit, Vcpu, VcpuHandle};
 use tulk_frontend::SystemIsa;
-use tulk_gdb::{Go, Stop, Tid, WatchKind};
+use tulk_gdb::{Go, Stop, Tid};
 use tulk_pc::Pc;
 use tulk_x86::X86;
 
@@ -193,14 +193,7 @@ impl Processors {
         let pc = vcpu.state.pc();
         match exit {
             Exit::Breakpoint => Some(Stop::Breakpoint(tid)),
-            Exit::Watch(hit) => {
-                let kind = match hit.kind {
-                    tulk_exec::WatchKind::Write => WatchKind::Write,
-                    tulk_exec::WatchKind::Read => WatchKind::Read,
-                    tulk_exec::WatchKind::Access => WatchKind::Access,
-                };
-                Some(Stop::Watch(tid, kind, hit.va.0))
-            }
+            Exit::Watch(hit) => Some(Stop::Watch(tid, hit.kind, hit.va.0)),
             Exit::Interrupted | Exit::Trap(_) => None,
             Exit::Stepped | Exit::Halt { .. } | Exit::Shutdown => match go {
                 Go::Run | Go::Stay => None,
