@@ -8,7 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use support::{cache, missing, tulk};
+use support::gdb::{START, first_missing};
+use support::initramfs::linux;
+use support::packets::{self, Spoiler};
+use support::{missing, tulk};
 
 /// `tulk system -gdb` in its own directory.
 struct Machine {
@@ -58,9 +61,8 @@ impl Machine {
     fn gdb(&self, symbols: Option<&Path>, script: &str) -> String {
         let file = self.dir.path().join("script");
         let mut text = std::fs::File::create(&file).unwrap();
-        let start = "set pagination off\nset confirm off\nset width 0\nset debuginfod enabled off";
         let socket = self.socket();
-        writeln!(text, "{start}\ntarget remote {}\n{script}", socket.display()).unwrap();
+        writeln!(text, "{START}\ntarget remote {}\n{script}", socket.display()).unwrap();
         Self::run(&["-x", file.to_str().unwrap()], symbols)
     }
     /// The same with commands that may fail: gdb goes on with the next one.
@@ -94,12 +96,8 @@ impl Machine {
 /// All of `lines` occur in gdb's output, in this order.
 #[track_caller]
 fn expect(output: &str, lines: &[&str]) {
-    let mut rest = output;
-    for line in lines {
-        match rest.find(line) {
-            Some(at) => rest = &rest[at + line.len()..],
-            None => panic!("no `{line}` in\n{output}"),
-        }
+    if let Some(line) = first_missing(output, lines) {
+        panic!("no `{line}` in\n{output}");
     }
 }
 
@@ -131,8 +129,7 @@ fn kernel(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
 
 /// A packet, behind the acknowledgement of the one before.
 fn packet(body: &[u8]) -> Vec<u8> {
-    let sum = body.iter().fold(0u8, |a, b| a.wrapping_add(*b));
-    [b"+$".as_slice(), body, format!("#{sum:02x}").as_bytes()].concat()
+    [b"+".as_slice(), &packets::packet(body)].concat()
 }
 
 const TIERS: [&str; 4] = ["interp", "baseline", "jit", "mixed"];
@@ -583,30 +580,15 @@ fn garbage() {
         b"!",
     ];
     let machine = Machine::start(&["-S", "-display", "none", "-smp", "2", "-net", "none"]);
-    let mut seed = 0x1234_5678_9abc_def1u64;
-    let mut next = move |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 20) as usize % below
-    };
+    let mut spoiler = Spoiler::new();
     for round in 0..400 {
         let mut input = Vec::new();
-        for _ in 0..1 + next(8) {
-            let mut body = BODIES[next(BODIES.len())].to_vec();
-            for _ in 0..next(3) {
-                let at = next(body.len() + 1);
-                match next(4) {
-                    0 if at < body.len() => body[at] = next(256) as u8,
-                    1 if at < body.len() => drop(body.remove(at)),
-                    2 => body.insert(at, b"0f,:;#$}*-+"[next(11)]),
-                    _ => body.truncate(at),
-                }
-            }
-            input.extend(packet(&body));
-            match next(6) {
+        for _ in 0..1 + spoiler.below(8) {
+            input.push(b'+');
+            input.extend(spoiler.packet(BODIES, 3));
+            match spoiler.below(6) {
                 0 => input.push(3),
-                1 => input.extend([next(256) as u8, next(256) as u8]),
+                1 => input.extend([spoiler.below(256) as u8, spoiler.below(256) as u8]),
                 _ => {}
             }
         }
@@ -690,64 +672,24 @@ fn symbol_file(lines: &str) -> Vec<u8> {
     out
 }
 
-/// A directory, file or device: name, mode, device number, content.
-type Entry<'a> = (&'a str, u32, (u32, u32), &'a [u8]);
-
-/// An archive in cpio's `newc` format.
-fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let end = [("TRAILER!!!", 0, (0, 0), &[][..])];
-    for (inode, (name, mode, device, content)) in entries.iter().chain(&end).enumerate() {
-        let size = content.len() as u32;
-        let name_len = name.len() as u32 + 1;
-        let fields =
-            [inode as u32 + 1, *mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_len, 0];
-        out.extend(b"070701");
-        fields.iter().for_each(|field| out.extend(format!("{field:08x}").bytes()));
-        out.extend(name.bytes().chain([0]));
-        out.resize(out.len().next_multiple_of(4), 0);
-        out.extend(*content);
-        out.resize(out.len().next_multiple_of(4), 0);
-    }
-    out
-}
-
 /// Debian's kernel with symbols. (The package with its `System.map` is a gigabyte, so a first boot prints those of interest.)
 #[test]
 fn linux_with_symbols() {
     if !tools() {
         return;
     }
-    let root = cache().join("kernels");
-    let image = std::fs::read_dir(root.join("boot")).ok().and_then(|entries| {
-        let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-        paths.find(|path| path.to_string_lossy().contains("vmlinuz"))
-    });
-    let busybox = std::fs::read(root.join("bin/busybox"));
-    let (Some(image), Ok(busybox)) = (image, busybox) else {
-        return missing("Debian's kernel and busybox-static (tests/kernels)");
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let (initrd, symbols) = (dir.path().join("initrd"), dir.path().join("vmlinux"));
     let script = format!(
-        "#!/bin/busybox sh\n/bin/busybox mount -t proc proc /proc\necho BEGIN\n\
-         /bin/busybox awk -v names='{SYMBOLS}' 'BEGIN {{ n = split(names, a, \" \"); for (i in a) want[a[i]] = 1 }} \
+        "awk -v names='{SYMBOLS}' 'BEGIN {{ n = split(names, a, \" \"); for (i in a) want[a[i]] = 1 }} \
          last != \"\" {{ print last, $1; last = \"\" }} $3 in want {{ last = $0 }}' /proc/kallsyms\n\
-         echo END\n/bin/busybox poweroff -f\n"
+         echo END\npoweroff -f\n"
     );
-    let content = archive(&[
-        ("bin", 0o40755, (0, 0), &[][..]),
-        ("dev", 0o40755, (0, 0), &[][..]),
-        ("proc", 0o40755, (0, 0), &[][..]),
-        ("dev/console", 0o20600, (5, 1), &[][..]),
-        ("bin/busybox", 0o100755, (0, 0), &busybox[..]),
-        ("init", 0o100755, (0, 0), script.as_bytes()),
-    ]);
-    std::fs::write(&initrd, content).unwrap();
+    let Some((image, initrd)) = linux("kernels", &[], &script) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let symbols = dir.path().join("vmlinux");
     let append = "nokaslr quiet loglevel=1 console=ttyS0 panic=-1";
     let fixed = ["-m", "256", "-smp", "2", "-display", "none", "-no-reboot", "-serial", "stdio"];
     let boot = ["-monitor", "none", "-append", append];
-    let files = ["-kernel", image.to_str().unwrap(), "-initrd", initrd.to_str().unwrap()];
+    let files = ["-kernel", image.to_str().unwrap(), "-initrd", initrd.path().to_str().unwrap()];
     let options = [&fixed[..], &boot, &files].concat();
     let (status, text) = Machine::start(&options).end();
     let text = text.replace('\r', "");

@@ -1,6 +1,10 @@
 //! What a client sends, whatever it is, ends at most the session: seeded mutations of real packets, fed to the whole
 //! stub with a guest behind it that checks what is asked of it.
 
+#[path = "../../tests/support/packets.rs"]
+mod packets;
+
+use packets::{Spoiler, packet};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -142,11 +146,6 @@ impl Client for &mut Script {
     }
 }
 
-fn packet(body: &[u8]) -> Vec<u8> {
-    let sum = body.iter().fold(0u8, |a, b| a.wrapping_add(*b));
-    [b"$".as_slice(), body, format!("#{sum:02x}").as_bytes()].concat()
-}
-
 const BODIES: &[&[u8]] = &[
     b"qSupported:multiprocess+;swbreak+;hwbreak+",
     b"?",
@@ -219,29 +218,13 @@ fn packets_are_answered() {
 
 #[test]
 fn garbage() {
-    let mut seed = 0x1234_5678_9abc_def1u64;
-    let mut next = move |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 20) as usize % below
-    };
+    let mut spoiler = Spoiler::new();
     for _ in 0..20_000 {
         let mut input = Vec::new();
-        for _ in 0..1 + next(6) {
-            let mut body = BODIES[next(BODIES.len())].to_vec();
-            for _ in 0..next(4) {
-                let at = next(body.len() + 1);
-                match next(4) {
-                    0 if at < body.len() => body[at] = next(256) as u8,
-                    1 if at < body.len() => drop(body.remove(at)),
-                    2 => body.insert(at, b"0f,:;#$}*-+"[next(11)]),
-                    _ => body.truncate(at),
-                }
-            }
-            input.extend(packet(&body));
-            if next(8) == 0 {
-                input.push([3, b'+', b'-', 0xff][next(4)]);
+        for _ in 0..1 + spoiler.below(6) {
+            input.extend(spoiler.packet(BODIES, 4));
+            if spoiler.below(8) == 0 {
+                input.push([3, b'+', b'-', 0xff][spoiler.below(4)]);
             }
         }
         talk(input);

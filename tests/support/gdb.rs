@@ -1,10 +1,26 @@
-//! Sessions of `gdb-multiarch` with programs under `tulk run`.
+//! Sessions of `gdb-multiarch`, and programs under `tulk run` for them.
 
 use super::{Guest, Tier, missing, tulk};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+
+/// What each session begins with.
+pub const START: &str =
+    "set pagination off\nset confirm off\nset width 0\nset debuginfod enabled off";
+
+/// The first of `lines` that does not occur in gdb's output, in this order.
+pub fn first_missing<'a>(output: &str, lines: &[&'a str]) -> Option<&'a str> {
+    let mut rest = output;
+    lines.iter().copied().find(|line| match rest.find(line) {
+        Some(at) => {
+            rest = &rest[at + line.len()..];
+            false
+        }
+        None => true,
+    })
+}
 
 /// Builds `tests/guest/gdb/NAME.c` with debugging information.
 pub fn build(guest: Guest, dir: &Path, name: &str, flags: &[&str]) -> PathBuf {
@@ -87,8 +103,7 @@ impl Debuggee {
     pub fn spawn_gdb(&self, socket: &Path, file: Option<&Path>, script: &str) -> Child {
         let name = self.dir.path().join(format!("script{}", script.len()));
         let mut out = std::fs::File::create(&name).unwrap();
-        let start = "set pagination off\nset confirm off\nset width 0\nset debuginfod enabled off";
-        writeln!(out, "{start}\ntarget remote {}\n{script}", socket.display()).unwrap();
+        writeln!(out, "{START}\ntarget remote {}\n{script}", socket.display()).unwrap();
         Command::new("timeout")
             .args(["--signal=KILL", "100", "gdb-multiarch", "-nx", "-batch", "-x"])
             .arg(&name)
@@ -125,11 +140,7 @@ pub fn session(program: &Path, tier: Tier, words: &[&str], script: &str) -> Sess
 
 /// All of `lines` occur in gdb's output, in this order.
 pub fn expect(s: &Session, what: &str, lines: &[&str]) {
-    let mut rest = s.gdb.as_str();
-    for line in lines {
-        match rest.find(line) {
-            Some(at) => rest = &rest[at + line.len()..],
-            None => panic!("{what}: no `{line}` in\n{}\nprogram:\n{}", s.gdb, s.program),
-        }
+    if let Some(line) = first_missing(&s.gdb, lines) {
+        panic!("{what}: no `{line}` in\n{}\nprogram:\n{}", s.gdb, s.program);
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod console;
 pub mod gdb;
+pub mod initramfs;
+pub mod packets;
 pub mod sandbox;
 
 use std::ffi::OsStr;

@@ -2,7 +2,7 @@
 //! protocol.
 
 use crate::console::Console;
-use crate::initramfs::linux;
+use crate::support::initramfs::linux;
 use crate::support::{cache, missing};
 use crate::{firmware, soak, system};
 use std::path::{Path, PathBuf};
