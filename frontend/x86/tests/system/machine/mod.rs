@@ -1,6 +1,8 @@
 //! A small machine for tests of system mode: RAM from physical address 0, one processor, and a board that records what
 //! it is asked. Blocks are lifted, interpreted one at a time, and every access walks the page tables.
-#![allow(dead_code)]
+mod flat;
+
+pub use flat::{gate, segment};
 
 use std::sync::Mutex;
 use tulk_base::{AccessKind, Board, CpuEvent, CpuState, FaultCause, GuestMem, GuestPa, GuestVa};
@@ -30,6 +32,7 @@ pub struct TestBoard {
     pub priority: Mutex<u8>,
     pub lines: Mutex<u64>,
     pub clock: Mutex<u64>,
+    pub shut_down: Mutex<bool>,
 }
 
 impl Board for TestBoard {
@@ -75,7 +78,9 @@ impl Board for TestBoard {
     fn clock_ns(&self) -> u64 {
         *self.clock.lock().unwrap()
     }
-    fn shutdown(&self, _: u32) {}
+    fn shutdown(&self, _: u32) {
+        *self.shut_down.lock().unwrap() = true;
+    }
 }
 
 /// What the processor reaches: RAM and board.
@@ -84,6 +89,8 @@ pub struct Outside {
     pub board: TestBoard,
     /// Runs before each replacement of physical memory, once.
     pub race: Option<(u64, u64)>,
+    /// Accesses to this page fault with this error code, whatever the tables say.
+    pub shut: Option<(u64, u32)>,
     model: CpuModel,
     /// The registers at the start of the block, for walks. Instructions that change what walks look at end blocks.
     seen: Option<Box<CpuState>>,
@@ -144,6 +151,9 @@ impl Outside {
     }
 
     fn translate(&mut self, va: u64, kind: AccessKind, mmu: u8) -> Result<u64, MemFault> {
+        if let Some((_, code)) = self.shut.filter(|s| s.0 == va >> 12) {
+            return Err(MemFault { va: GuestVa(va), kind, cause: FaultCause::Page(code) });
+        }
         let state = self.seen.take().expect("a block runs");
         let mapping = self.walk(&state, va, kind, mmu);
         self.seen = Some(state);
@@ -199,6 +209,7 @@ impl GuestMem for Outside {
             RmwOp::Add => a.wrapping_add(b),
             RmwOp::Or => a | b,
             RmwOp::And => a & b,
+            RmwOp::AndNot => a & !b,
             other => unimplemented!("{other:?}: no test needs it"),
         };
         self.put(&at, new as u128);
@@ -292,8 +303,10 @@ impl Pc {
             priority: Mutex::default(),
             lines: Mutex::new(u64::MAX),
             clock: Mutex::new(0x1000_0000),
+            shut_down: Mutex::default(),
         };
-        let outside = Outside { ram: vec![0; RAM], board, race: None, model, seen: None };
+        let outside =
+            Outside { ram: vec![0; RAM], board, race: None, shut: None, model, seen: None };
         Pc { isa, state, outside }
     }
 
@@ -338,13 +351,18 @@ impl Pc {
         if let Start::Long(_) = start {
             self.set(regs::CR4, cr4::PAE);
             self.set(regs::EFER, efer::LME | efer::LMA);
-            self.set(regs::CR3, TABLES);
-            self.outside.write(TABLES, 8, (TABLES + 0x1000) as u128 | 7);
-            self.outside.write(TABLES + 0x1000, 8, (TABLES + 0x2000) as u128 | 7);
-            for n in 0..2 {
-                let entry = (n << 21) as u128 | 0x87;
-                self.outside.write(TABLES + 0x2000 + 8 * n, 8, entry);
-            }
+            self.map_ram();
+        }
+    }
+
+    /// Tables of long mode that map all of the RAM at its address for everyone.
+    pub fn map_ram(&mut self) {
+        self.set(regs::CR3, TABLES);
+        self.outside.write(TABLES, 8, (TABLES + 0x1000) as u128 | 7);
+        self.outside.write(TABLES + 0x1000, 8, (TABLES + 0x2000) as u128 | 7);
+        for n in 0..2 {
+            let entry = (n << 21) as u128 | 0x87;
+            self.outside.write(TABLES + 0x2000 + 8 * n, 8, entry);
         }
     }
 

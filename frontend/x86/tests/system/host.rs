@@ -2,26 +2,24 @@
 //! code, data and 64-bit code at 0x20, 0x28 and 0x30.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-mod system;
-
+use crate::machine::{Pc, segment};
 use std::arch::asm;
-use system::{Cpu, segment};
 use tulk_x86::regs::{self, eflags};
 
 const GDT: u64 = 0x1000;
 const CODE: u64 = 0x1_0000;
 
 /// 64-bit code at CPL 3 with the segments of Linux.
-fn user() -> Cpu {
-    let mut c = Cpu::real("Haswell");
+fn user() -> Pc {
+    let mut c = Pc::real("Haswell");
     c.put64(GDT + 0x20, segment(0, 0xf_ffff, 0xc0fb));
     c.put64(GDT + 0x28, segment(0, 0xf_ffff, 0xc0f3));
     c.put64(GDT + 0x30, segment(0, 0xf_ffff, 0xa0fb));
     c.protect(true);
     c.set(regs::GDTR_BASE, GDT);
     c.set(regs::GDTR_LIMIT, 0x37);
-    c.load(regs::CS, 0x33, segment(0, 0xf_ffff, 0xa0fb));
-    c.load(regs::SS, 0x2b, segment(0, 0xf_ffff, 0xc0f3));
+    c.load_segment(regs::CS, 0x33, segment(0, 0xf_ffff, 0xa0fb));
+    c.load_segment(regs::SS, 0x2b, segment(0, 0xf_ffff, 0xc0f3));
     c.set(regs::CPL, 3);
     c.state.set_pc(CODE);
     c

@@ -1,9 +1,7 @@
 //! Page walks against a second description of the manual's tables (volume 3, 4.3 to 4.7): random tables in all modes,
 //! and single cases by hand.
 
-mod machine;
-
-use machine::Pc;
+use crate::machine::Pc;
 use tulk_base::{AccessKind, FaultCause, MemFault};
 use tulk_x86::regs;
 use tulk_x86::system::{cr0, cr4, efer, mmu};

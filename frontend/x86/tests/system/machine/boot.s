@@ -1,5 +1,5 @@
 # From real mode to a program in ring 3 of long mode and back to ring 0, by way of 32-bit protected mode.
-# Loaded at 0x7c00 in real mode. Each stage stores what it saw from 0x6000 on; the end is at `done`.
+# Loaded at 0x7c00 in real mode, with CR3 set. Each stage stores what it saw from 0x6000 on; the end is at `done`.
 # as --64 boot.s -o boot.o && ld -Ttext 0x7c00 --oformat binary -o boot.bin boot.o
         .set LOG, 0x6000
         .globl _start
