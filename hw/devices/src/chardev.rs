@@ -10,6 +10,8 @@ pub trait CharDevice: Device {
     /// Offers bytes for a port; returns how many were taken. When there is room for the rest, the device calls
     /// [`tulk_ui::CharBackend::ready`].
     fn receive(&mut self, port: usize, bytes: &[u8]) -> usize;
+    /// A serial break, where a port has them.
+    fn line_break(&mut self, _port: usize) {}
 }
 
 /// The end of a cable: hands bytes to a port of a device behind its lock.
@@ -26,5 +28,10 @@ impl<D: CharDevice + ?Sized> CharSink for Plug<D> {
         let taken = device.receive(self.port, bytes);
         (self.notice)(device.deadline());
         taken
+    }
+    fn line_break(&self) {
+        let mut device = self.device.lock();
+        device.line_break(self.port);
+        (self.notice)(device.deadline());
     }
 }

@@ -395,11 +395,15 @@ impl CharDevice for Uart16550 {
     fn receive(&mut self, _port: usize, bytes: &[u8]) -> usize {
         Uart16550::receive(self, bytes)
     }
+    fn line_break(&mut self, _port: usize) {
+        self.receive_break();
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::chardev::Plug;
     use parking_lot::Mutex;
     use tulk_hw::{ManualClock, RecordedIrqs, check_device};
     use tulk_ui::CharSink;
@@ -452,6 +456,15 @@ pub(crate) mod tests {
     #[test]
     fn conforms() {
         check_device(&mut Bench::new().uart, &[8], 20_000);
+    }
+
+    #[test]
+    fn a_break_comes_through_the_plug() {
+        let device = Arc::new(Mutex::new(Bench::new().uart));
+        let plug = Plug { device: device.clone(), port: 0, notice: Box::new(|_| {}) };
+        plug.line_break();
+        let lsr = device.lock().read(0, 5, 1) as u8;
+        assert_eq!(lsr, LSR_THRE | LSR_TEMT | LSR_BI | LSR_DR);
     }
 
     #[test]
