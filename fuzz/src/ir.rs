@@ -1,25 +1,14 @@
 //! Text of the intermediate representation: parsed, verified, printed, improved.
 
+use crate::lifted::Code;
 use tulk_arm::a64::{Aarch64, CpuModel};
 use tulk_base::GuestVa;
-use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, TbKey};
+use tulk_frontend::{GuestIsa, LiftLimits, TbKey};
 use tulk_ir::passes::{PassConfig, optimize};
 use tulk_ir::{Unit, parser, verifier};
 
 fn isa() -> Aarch64 {
     Aarch64::new(CpuModel::by_name("max").expect("a known model"))
-}
-
-struct Words<'a>(&'a [u32]);
-
-impl CodeReader for Words<'_> {
-    fn fetch(&mut self, va: GuestVa, out: &mut [u8]) -> usize {
-        let bytes: Vec<u8> = self.0.iter().flat_map(|w| w.to_le_bytes()).collect();
-        let from = (va.0 as usize).min(bytes.len());
-        let n = (bytes.len() - from).min(out.len());
-        out[..n].copy_from_slice(&bytes[from..from + n]);
-        n
-    }
 }
 
 /// What the lifter prints for some instructions of each kind.
@@ -36,7 +25,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let print = |words: &[u32]| {
         let mut unit = Unit::new(0, 0, isa.fp_rule());
         let limits = LiftLimits { max_insns: 8, end: GuestVa(u64::MAX) };
-        isa.lift(TbKey { pc: GuestVa(0), flags: 0 }, &mut Words(words), limits, &mut unit);
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        isa.lift(TbKey { pc: GuestVa(0), flags: 0 }, &mut Code(0, &bytes), limits, &mut unit);
         unit.display(isa.layout()).to_string().into_bytes()
     };
     blocks.iter().map(|words| print(words)).collect()

@@ -9,13 +9,15 @@ use tulk_ir::{Unit, parser, verifier};
 /// Where the code stands.
 pub const PC: u64 = 0x40_0000;
 
-struct Code<'a>(&'a [u8]);
+/// Code and where it begins.
+pub struct Code<'a>(pub u64, pub &'a [u8]);
 
 impl CodeReader for Code<'_> {
     fn fetch(&mut self, va: GuestVa, out: &mut [u8]) -> usize {
-        let from = (va.0.wrapping_sub(PC) as usize).min(self.0.len());
-        let n = (self.0.len() - from).min(out.len());
-        out[..n].copy_from_slice(&self.0[from..from + n]);
+        let Code(start, bytes) = *self;
+        let from = (va.0.wrapping_sub(start) as usize).min(bytes.len());
+        let n = (bytes.len() - from).min(out.len());
+        out[..n].copy_from_slice(&bytes[from..from + n]);
         n
     }
 }
@@ -24,7 +26,7 @@ impl CodeReader for Code<'_> {
 pub fn check(isa: &dyn GuestIsa, key: TbKey, code: &[u8]) {
     let mut unit = Unit::new(0, 0, isa.fp_rule());
     let limits = LiftLimits { max_insns: 64, end: GuestVa(u64::MAX) };
-    isa.lift(key, &mut Code(code), limits, &mut unit);
+    isa.lift(key, &mut Code(PC, code), limits, &mut unit);
     if unit.len == 0 {
         return;
     }
