@@ -9,6 +9,9 @@ mod interrupts;
 mod long_mode;
 mod machine;
 mod paging;
+#[path = "../support/rng.rs"]
+#[allow(dead_code)] // the tests of user mode draw more
+mod rng;
 mod segments;
 mod tables;
 mod tasks;

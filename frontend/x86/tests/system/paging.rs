@@ -2,27 +2,10 @@
 //! and single cases by hand.
 
 use crate::machine::Pc;
+use crate::rng::Rng;
 use tulk_base::{AccessKind, FaultCause, MemFault};
 use tulk_x86::regs;
 use tulk_x86::system::{cr0, cr4, efer, mmu};
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 20) % n
-    }
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Paging {
@@ -211,27 +194,27 @@ fn expect(ram: &dyn Fn(u64, u32) -> u64, pdptes: [u64; 4], c: &Case) -> Expected
 const PAGES: u64 = 8;
 
 /// An entry whose bits are likely to be legal, in one of the pages or far off.
-fn entry(r: &mut Random, small: bool) -> u64 {
+fn entry(r: &mut Rng, small: bool) -> u64 {
     let mut e = (1 + r.below(PAGES)) << 12;
-    if r.one_in(20) {
+    if r.chance(20) {
         e = r.next() & if small { 0xffff_f000 } else { 0xff_ffff_f000 };
     }
     // P, R/W, U/S mostly set; PWT, PCD, A, D, PS, G and ignored bits sometimes.
     for (bit, odds) in [(0, 40), (1, 6), (2, 4)] {
-        e |= (!r.one_in(odds) as u64) << bit;
+        e |= (!r.chance(odds) as u64) << bit;
     }
     for (bit, odds) in [(3, 4), (4, 4), (5, 2), (6, 2), (7, 5), (8, 3), (9, 3), (11, 3)] {
-        e |= (r.one_in(odds) as u64) << bit;
+        e |= (r.chance(odds) as u64) << bit;
     }
-    if e & 0x80 != 0 && !r.one_in(5) {
+    if e & 0x80 != 0 && !r.chance(5) {
         // A large page needs low address bits of zero.
         e &= !0x3fff_e000;
     }
     if !small {
         for (bit, odds) in [(63, 6), (40, 60), (51, 60), (52, 8), (58, 8), (62, 20)] {
-            e |= (r.one_in(odds) as u64) << bit;
+            e |= (r.chance(odds) as u64) << bit;
         }
-        e |= if r.one_in(3) { r.below(16) << 59 } else { 0 };
+        e |= if r.chance(3) { r.below(16) << 59 } else { 0 };
     }
     e
 }
@@ -246,7 +229,7 @@ fn set_up(pc: &mut Pc, c: &Case) {
 
 #[test]
 fn random_tables_give_what_the_manual_says() {
-    let mut r = Random(0x1234_5678_9abc_def1);
+    let mut r = Rng::new(0x1234_5678_9abc_def1);
     let mut pc = Pc::new("max");
     let (mut mapped, mut faults) = (0, [0u32; 64]);
     for round in 0..30_000 {
@@ -255,10 +238,10 @@ fn random_tables_give_what_the_manual_says() {
         let small = paging == Paging::Bits32;
         let mut extended = 0;
         for bit in [cr4::PSE, cr4::PGE, cr4::SMEP, cr4::SMAP, cr4::PKE] {
-            extended |= if r.one_in(2) { bit } else { 0 };
+            extended |= if r.chance(2) { bit } else { 0 };
         }
-        let mut efer = if r.one_in(2) { efer::NXE } else { 0 };
-        let mut control = cr0::PE | if r.one_in(2) { cr0::WP } else { 0 };
+        let mut efer = if r.chance(2) { efer::NXE } else { 0 };
+        let mut control = cr0::PE | if r.chance(2) { cr0::WP } else { 0 };
         if paging != Paging::Off {
             control |= cr0::PG;
         }
@@ -284,12 +267,12 @@ fn random_tables_give_what_the_manual_says() {
         for level in 0..count {
             va |= r.below(16) << (first + step * level);
         }
-        if r.one_in(20) {
+        if r.chance(20) {
             va = r.next();
         }
         let mut pdptes = [0; 4];
         for (slot, e) in regs::PDPTE.into_iter().zip(&mut pdptes) {
-            *e = (1 + r.below(PAGES)) << 12 | !r.one_in(10) as u64;
+            *e = (1 + r.below(PAGES)) << 12 | !r.chance(10) as u64;
             pc.set(slot, *e);
         }
         let c = Case {
