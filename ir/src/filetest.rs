@@ -79,7 +79,7 @@ impl Runner for Interpreter {
         let program = interp::Program::new(unit, &self.layout, HELPERS);
         match interp::run(&program, state, HELPERS, env) {
             interp::Outcome::Direct(n) => {
-                let exit = program.exits()[n as usize];
+                let exit = program.exit(n as usize);
                 let flags = (exit.flags != unit.flags).then_some(exit.flags);
                 Outcome::Exit { pc: exit.pc, flags, hint: Some((exit.kind, exit.return_pc())) }
             }

@@ -204,12 +204,12 @@ impl CodeStore {
             return Err(self.discard(placed));
         }
         self.faults.set(&placed.block, Some(&placed));
-        let exits = tb.program.exits();
         for (edge, record) in region.edges.iter().zip(&placed.records) {
             let target = match edge.kind {
                 // Blocks that tier 0 went to are known without a search; others wait until they are.
-                EdgeKind::Exit(_) => exits
-                    .iter()
+                EdgeKind::Exit(_) => tb
+                    .program
+                    .exits()
                     .position(|exit| (exit.pc, exit.flags) == (edge.pc, edge.flags))
                     .and_then(|n| tb.edge(n).known(guard)),
                 EdgeKind::ReturnSite => find(key_of(edge)),

@@ -222,7 +222,7 @@ impl Vcpu {
         signals::set_exact(exact);
         let next = match outcome {
             Outcome::Direct(n) => {
-                self.state.set_pc(tb.program.exits()[n as usize].pc);
+                self.state.set_pc(tb.program.exit(n as usize).pc);
                 Next::Anew
             }
             Outcome::Indirect { kind, pc, .. } => {

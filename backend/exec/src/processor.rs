@@ -294,7 +294,7 @@ impl Vcpu {
                     vcpu.mmu().watched = None;
                 }
                 if let Outcome::Direct(n) = outcome {
-                    vcpu.state.set_pc(tb.program.exits()[n as usize].pc);
+                    vcpu.state.set_pc(tb.program.exit(n as usize).pc);
                 }
                 outcome
             }),

@@ -55,15 +55,15 @@ pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g
             }
             blocks.push(tb);
             insns += tb.insns as u32;
-            let exits = tb.program.exits();
+            let exits = tb.program.exit_count();
             let limit = engine.config.heat_limit();
             let count = |n| tb.count(n, limit);
-            let total: u64 = (0..exits.len()).map(|n| count(n) as u64).sum();
+            let total: u64 = (0..exits).map(|n| count(n) as u64).sum();
             let cold = (total * tuning::COLD_SHARE as u64 / 256) as u32;
-            for (n, (edge, exit)) in tb.edges().zip(exits).enumerate() {
+            for (n, (edge, exit)) in tb.edges().zip(tb.program.exits()).enumerate() {
                 // The only exit is taken as often as the block is reached, and nobody counts that.
-                let count = if exits.len() == 1 { weight } else { count(n) };
-                let beside = engine.key_beside(tb.key, key_behind(exit));
+                let count = if exits == 1 { weight } else { count(n) };
+                let beside = engine.key_beside(tb.key, key_behind(&exit));
                 let Some(to) = beside.or_else(|| edge.known(guard).map(|tb| tb.key)) else {
                     continue;
                 };

@@ -36,7 +36,7 @@ mod counting {
 /// See the module. Immutable but for the atomics; shared by all threads. What running it in tier 0 touches lies in
 /// its first 64 bytes, because the blocks of a large program do not fit the caches otherwise. Aligning it to cache
 /// lines too would cost more than it gains: a general allocator wastes some 80 bytes for each such block.
-#[repr(C, align(16))]
+#[repr(C)]
 pub struct Tb {
     /// How to run it, see [`code`]. The one word that publishes code.
     pub code: AtomicU64,
@@ -76,7 +76,7 @@ struct Rare {
 
 const _: () = assert!(std::mem::offset_of!(Tb, program) == 48);
 #[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<Tb>() <= 192);
+const _: () = assert!(size_of::<Tb>() <= 152);
 
 /// A direct exit in tier 0; [`Program::exits`] says where to.
 #[derive(Default)]
@@ -126,7 +126,7 @@ impl Edge {
 
 impl Tb {
     pub fn new(key: TbKey, len: u32, insns: u32, program: Program) -> Tb {
-        let more = program.exits().len().saturating_sub(2);
+        let more = program.exit_count().saturating_sub(2);
         let rare = (more > 0).then(|| {
             let edges = std::iter::repeat_with(Edge::default).take(more).collect();
             Box::new(Rare { edges, ..Rare::default() })

@@ -420,7 +420,7 @@ impl Vcpu {
                                 continue;
                             }
                             self.counts.edge_misses += 1;
-                            let exit = &tb.program.exits()[n as usize];
+                            let exit = &tb.program.exit(n as usize);
                             let next = self.find(engine, key_behind(exit), &guard);
                             if let Next::Block(to) = next {
                                 edge.link(to);
@@ -746,7 +746,7 @@ impl Vcpu {
         signals::set_exact(exact);
         match outcome {
             Outcome::Direct(n) => {
-                self.state.set_pc(tb.program.exits()[n as usize].pc);
+                self.state.set_pc(tb.program.exit(n as usize).pc);
                 Next::Anew
             }
             Outcome::Indirect { kind, pc, .. } => {

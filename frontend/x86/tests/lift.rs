@@ -157,7 +157,7 @@ impl Thread {
             }
             let program = Program::new(&unit, self.isa.layout(), self.isa.helpers());
             match run(&program, &mut self.state, self.isa.helpers(), &mut self.world) {
-                Outcome::Direct(n) => self.state.set_pc(program.exits()[n as usize].pc),
+                Outcome::Direct(n) => self.state.set_pc(program.exit(n as usize).pc),
                 Outcome::Indirect { pc, .. } => self.state.set_pc(pc),
                 Outcome::Trap(trap) => return trap,
             }

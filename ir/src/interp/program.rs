@@ -32,41 +32,45 @@ impl ExitInfo {
     }
 }
 
-const NO_EXIT: ExitInfo = ExitInfo { kind: ExitKind::Jump, pc: 0, flags: 0, ret: 0 };
-
-/// The exits, in place as long as there are two, which is nearly always.
-#[derive(Clone, Debug)]
-enum Exits {
-    Few { n: u8, exits: [ExitInfo; 2] },
-    Many(Box<[ExitInfo]>),
-}
-
 /// The bytecode of one unit.
 ///
-/// One allocation holds, in this order: the steps, 128-bit constants, and fault marks. A constant has its low half in
-/// `imm`, its high half in the other fields; a mark says that the steps from number `d` on, up to the next mark, belong
-/// to the guest instruction at `imm`.
+/// One allocation holds, in this order: the steps, 128-bit constants, fault marks, and the exits that do not fit into the
+/// struct, two steps each. A constant, and an exit's flags and return address, have the low half in `imm`, the high
+/// half in the other fields. A mark says that the steps from number `code` on, up to the next mark, belong to the guest
+/// instruction at `imm`, and if `d` is not 0, those from number `d` on to the one `a` bytes further.
 #[derive(Clone)]
 #[repr(C)]
 pub struct Program {
     /// First, so that a struct around it can have this pointer in its own first cache line.
     pub(super) steps: Box<[Step]>,
     marks: u32,
-    code: u32,
+    /// Where the exits begin that are among the steps, or 0.
+    far_exits: u32,
+    code: u16,
+    exits: u16,
     pub(super) fp: FpRule,
     /// MMU index of plain loads and stores.
     pub(super) mmu: u8,
-    exits: Exits,
+    // What nearly all programs have: one or two exits to the same key flags, at most one of them a call.
+    exit_kinds: [ExitKind; 2],
+    exit_pcs: [u64; 2],
+    exit_flags: u64,
+    exit_ret: u64,
     /// First cell and number of cells of the guest's slots, for the check of what helpers write.
     #[cfg(debug_assertions)]
     pub(super) slots: Box<[(u16, u16)]>,
 }
 
+// There are tens of thousands of them.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Program>() == 64);
+
 /// What a program is made of.
 pub(super) struct Parts<'a> {
     pub steps: &'a [Step],
     pub constants: &'a [Step],
-    pub marks: &'a [Step],
+    /// First step and pc of each guest instruction that may fault.
+    pub marks: &'a [(u16, u64)],
     pub exits: &'a [ExitInfo],
     pub fp: FpRule,
     pub mmu: u8,
@@ -96,35 +100,69 @@ impl Program {
     /// Puts the parts together. The constants' numbers in the steps count from the end of the steps.
     pub(super) fn assemble(parts: Parts<'_>) -> Program {
         let Parts { steps: code, constants, marks, exits, fp, mmu, .. } = parts;
-        let mut steps = Vec::with_capacity(code.len() + constants.len() + marks.len());
+        let first = exits.first().copied().unwrap_or(NO_EXIT);
+        let second = exits.get(1).copied().unwrap_or(ExitInfo { ret: first.ret, ..NO_EXIT });
+        let near = exits.len() <= 2
+            && (exits.len() < 2 || first.flags == second.flags)
+            && (first.return_pc().is_none() || second.return_pc().is_none());
+        let far_exits = if near { &[][..] } else { exits };
+
+        let most = code.len() + constants.len() + marks.len() + 2 * far_exits.len();
+        let mut steps = Vec::with_capacity(most);
         steps.extend_from_slice(code);
         steps.extend_from_slice(constants);
-        steps.extend_from_slice(marks);
-        let exits = match *exits {
-            [] => Exits::Few { n: 0, exits: [NO_EXIT; 2] },
-            [a] => Exits::Few { n: 1, exits: [a, NO_EXIT] },
-            [a, b] => Exits::Few { n: 2, exits: [a, b] },
-            ref many => Exits::Many(many.into()),
-        };
+        let marks_at = steps.len();
+        pack_marks(marks, &mut steps);
+        let exits_at = if near { 0 } else { steps.len() };
+        for exit in far_exits {
+            steps.push(Step { code: exit.kind as u16, d: 0, a: 0, b: 0, imm: exit.pc });
+            steps.push(constant_step(exit.flags as u128 | (exit.ret as u128) << 64));
+        }
         Program {
             steps: steps.into(),
-            marks: (code.len() + constants.len()) as u32,
-            code: code.len() as u32,
+            marks: marks_at as u32,
+            far_exits: exits_at as u32,
+            code: code.len() as u16,
+            exits: exits.len() as u16,
             fp,
             mmu,
-            exits,
+            exit_kinds: [first.kind, second.kind],
+            exit_pcs: [first.pc, second.pc],
+            exit_flags: first.flags,
+            exit_ret: first.return_pc().unwrap_or(second.ret),
             #[cfg(debug_assertions)]
             slots: parts.layout.slots().iter().map(|slot| (slot.cell, slot.ty.cells())).collect(),
         }
     }
 
-    /// The unit's `ExitDirect`s in instruction order; [`super::Outcome::Direct`] is an index into it.
+    /// Number of the unit's `ExitDirect`s.
     #[inline]
-    pub fn exits(&self) -> &[ExitInfo] {
-        match &self.exits {
-            Exits::Few { n, exits } => &exits[..*n as usize],
-            Exits::Many(exits) => exits,
+    pub fn exit_count(&self) -> usize {
+        self.exits as usize
+    }
+
+    /// The unit's `ExitDirect`s in instruction order; [`super::Outcome::Direct`] is an index into it.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    #[inline]
+    pub fn exit(&self, n: usize) -> ExitInfo {
+        assert!(n < self.exit_count(), "exit {n} of {}", self.exits);
+        if self.far_exits == 0 {
+            let kind = self.exit_kinds[n];
+            let ret = if kind == ExitKind::Call { self.exit_ret } else { 0 };
+            return ExitInfo { kind, pc: self.exit_pcs[n], flags: self.exit_flags, ret };
         }
+        let at = self.far_exits as usize + 2 * n;
+        let (exit, more) = (&self.steps[at], constant(&self.steps[at + 1]));
+        let kind = ExitKind::from_u8(exit.code as u8);
+        ExitInfo { kind, pc: exit.imm, flags: more as u64, ret: (more >> 64) as u64 }
+    }
+
+    /// All of [`Program::exit`].
+    #[inline]
+    pub fn exits(&self) -> impl ExactSizeIterator<Item = ExitInfo> + '_ {
+        (0..self.exit_count()).map(|n| self.exit(n))
     }
 
     /// The steps, without constants and marks.
@@ -140,7 +178,11 @@ impl Program {
     /// For each guest instruction with a step that may fault, in order: the first such step's number and the pc.
     #[inline]
     pub fn marks(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.steps[self.marks as usize..].iter().map(|mark| (mark.d as u32, mark.imm))
+        let end = if self.far_exits == 0 { self.steps.len() } else { self.far_exits as usize };
+        self.steps[self.marks as usize..end].iter().flat_map(|mark| {
+            let second = (mark.d as u32, mark.imm.wrapping_add(mark.a as u64));
+            std::iter::once((mark.code as u32, mark.imm)).chain((mark.d != 0).then_some(second))
+        })
     }
     /// What float operations do with NaNs.
     #[inline]
@@ -163,11 +205,7 @@ impl Program {
     }
     /// Bytes of memory that the program occupies.
     pub fn memory(&self) -> usize {
-        let more = match &self.exits {
-            Exits::Few { .. } => 0,
-            Exits::Many(exits) => size_of_val(&**exits),
-        };
-        size_of::<Program>() + size_of_val(&*self.steps) + more
+        size_of::<Program>() + size_of_val(&*self.steps)
     }
 
     /// All slots, cell by cell, for [`Program::check_writes`].
@@ -194,9 +232,21 @@ impl Program {
 
     /// Guest pc of the instruction to which a faulting step belongs.
     pub(super) fn guest_pc(&self, step: usize) -> u64 {
-        let marks = &self.steps[self.marks as usize..];
-        let after = marks.partition_point(|mark| mark.d as usize <= step);
-        marks[after - 1].imm
+        let before = self.marks().take_while(|&(first, _)| first as usize <= step);
+        before.last().expect("a step that may fault has a mark").1
+    }
+}
+
+const NO_EXIT: ExitInfo = ExitInfo { kind: ExitKind::Jump, pc: 0, flags: 0, ret: 0 };
+
+/// Two of them share a step if they are less than 64 KiB apart.
+fn pack_marks(marks: &[(u16, u64)], steps: &mut Vec<Step>) {
+    let mut marks = marks.iter().copied().peekable();
+    while let Some((code, imm)) = marks.next() {
+        let near = |&(_, pc): &(u16, u64)| pc.wrapping_sub(imm) <= u16::MAX as u64;
+        let second = marks.next_if(near);
+        let (d, a) = second.map_or((0, 0), |(step, pc)| (step, pc.wrapping_sub(imm) as u16));
+        steps.push(Step { code, d, a, b: 0, imm });
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Scratch {
     analysis: Analysis,
     steps: Vec<Step>,
     constants: Vec<Step>,
-    marks: Vec<Step>,
+    marks: Vec<(u16, u64)>,
     exits: Vec<ExitInfo>,
     /// Steps with the number of a block where the number of a step belongs, and steps with the number of a constant.
     block_fixups: Vec<(u32, Field)>,
@@ -563,7 +563,7 @@ impl Translator<'_> {
     fn mark(&mut self) {
         if !self.marked {
             let d = self.s.steps.len() as u16;
-            self.s.marks.push(Step { code: 0, d, a: 0, b: 0, imm: self.pc });
+            self.s.marks.push((d, self.pc));
             self.marked = true;
         }
     }

@@ -162,7 +162,7 @@ fn exits_have_their_numbers() {
     let p = Program::new(&unit, &LAYOUT, HELPERS);
     let call = ExitInfo { kind: ExitKind::Call, pc: 0x20, flags: 9, ret: 0x30 };
     let jump = ExitInfo { kind: ExitKind::Jump, pc: 0x10, flags: unit.flags, ret: 0 };
-    assert_eq!(p.exits(), [jump, call]);
+    assert_eq!(p.exits().collect::<Vec<_>>(), [jump, call]);
     let mut state = CpuState::new();
     assert_eq!(run(&p, &mut state, HELPERS, &mut Env::new(false)), Outcome::Direct(1));
 }

@@ -62,11 +62,11 @@ impl Emitter<'_> {
         if self.input.page.is_some() {
             return true;
         }
-        let back = |exit: &ExitInfo| exit.pc <= self.input.pc;
+        let back = |exit: ExitInfo| exit.pc <= self.input.pc;
         let computed = |step: &Step| {
             matches!(step.code, code::INDIRECT | code::INDIRECT_RET | code::INDIRECT_FULL)
         };
-        self.input.program.exits().iter().any(back) || self.steps.iter().any(computed)
+        self.input.program.exits().any(back) || self.steps.iter().any(computed)
     }
 
     /// The block's entry.
@@ -103,7 +103,7 @@ impl Emitter<'_> {
     }
 
     fn exit_info(&self, n: u32) -> ExitInfo {
-        self.input.program.exits()[n as usize]
+        self.input.program.exit(n as usize)
     }
 
     /// A jump leaves through direct exit number `n`.
@@ -117,7 +117,7 @@ impl Emitter<'_> {
     pub fn exit(&mut self, n: u32) {
         if let Some(profile) = self.input.profile
             && let Some(&counter) = profile.edges.get(n as usize)
-            && self.input.program.exits().len() > 1
+            && self.input.program.exit_count() > 1
             && self.exits.derived != Some(n as u8)
         {
             self.asm.mov_ri(RAX, counter);
@@ -132,10 +132,10 @@ impl Emitter<'_> {
 
     /// Through `yes` if the condition holds, else through `no`.
     pub fn exit_either(&mut self, cc: Cc, yes: u32, no: u32) {
-        let exits = self.input.program.exits();
-        let is_call = |n: u32| exits[n as usize].return_pc().is_some();
+        let program = self.input.program;
+        let is_call = |n: u32| program.exit(n as usize).return_pc().is_some();
         let (cc, yes, no) = if is_call(yes) { (cc.negated(), no, yes) } else { (cc, yes, no) };
-        if exits.len() == 2 {
+        if program.exit_count() == 2 {
             self.exits.derived = Some(yes as u8);
         }
         if is_call(yes) {

@@ -267,7 +267,7 @@ impl<'a> Machine<'a> {
                 Tier::Interpreter => {
                     let helpers = self.isa.helpers();
                     match interp::run(program, &mut self.state, helpers, &mut self.world) {
-                        Outcome::Direct(n) => Left::To(program.exits()[n as usize].pc),
+                        Outcome::Direct(n) => Left::To(program.exit(n as usize).pc),
                         Outcome::Indirect { pc, .. } => Left::To(pc),
                         Outcome::Trap(trap) => Left::Trap(trap),
                     }

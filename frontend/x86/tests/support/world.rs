@@ -446,7 +446,7 @@ pub fn interpret_within(
             break Trap::Mem(MemFault { va, kind, cause: FaultCause::Unmapped });
         }
         match run(program, state, isa.helpers(), &mut world) {
-            Left::Direct(n) => state.set_pc(program.exits()[n as usize].pc),
+            Left::Direct(n) => state.set_pc(program.exit(n as usize).pc),
             Left::Indirect { pc, .. } => state.set_pc(pc),
             Left::Trap(Trap::Guest { vector: segment::WANT_DESCRIPTOR, code }) => {
                 give_descriptor(state, code.into());

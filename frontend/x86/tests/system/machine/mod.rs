@@ -415,7 +415,7 @@ impl Pc {
         let out = run(&program, &mut self.state, self.isa.helpers(), &mut self.outside);
         match out {
             Outcome::Direct(n) => {
-                let exit = program.exits()[n as usize];
+                let exit = program.exit(n as usize);
                 self.state.set_pc(exit.pc);
                 assert_eq!(exit.flags, self.key().flags, "the key that the unit promised");
             }
