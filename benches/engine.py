@@ -22,7 +22,7 @@ GUESTS = {
                 "triple": "aarch64-linux-gnu"},
     "x86_64": {"cc": "gcc", "debian": "amd64", "qemu": "qemu-x86_64", "native_cc": "gcc", "triple": "x86_64-linux-gnu"},
     "i386": {"cc": "i686-linux-gnu-gcc", "debian": "i386", "qemu": "qemu-i386", "native_cc": "i686-linux-gnu-gcc",
-             "triple": "i386-linux-gnu"},
+             "triple": "i686-linux-gnu"},
 }
 PACKAGES = ["busybox-static", "bash", "coreutils", "python3", "cpp-12"]
 
