@@ -747,7 +747,7 @@ impl Device for I82078 {
     fn read(&mut self, _window: u8, offset: u64, bytes: u8) -> u64 {
         tulk_hw::read_bytes(offset, bytes, |port| match port {
             SRA => u8::from(self.state.interrupt) << 7 | 0x06,
-            SRB => 0xc0 | self.state.dor & 1 << 5 | self.state.dor >> 4 & 3,
+            SRB => 0xc0 | (self.state.dor & 1) << 5 | self.state.dor >> 4 & 3,
             DOR => self.state.dor,
             TDR => self.state.tdr,
             MSR_DSR => self.msr(),

@@ -92,6 +92,16 @@ fn conforms() {
     check_device(&mut Bench::new().fdc, &[8], 60_000);
 }
 
+/// 82078 datasheet, "Status register B": motors, and bit 0 of the drive select.
+#[test]
+fn status_register_b_shows_the_output_register() {
+    let mut b = Bench::new();
+    for (dor, srb) in [(0x0c, 0xc0), (0x1c, 0xc1), (0x2d, 0xe2), (0x3d, 0xe3), (0x2e, 0xc2)] {
+        b.fdc.write(0, DOR, 1, dor);
+        assert_eq!(b.fdc.read(0, SRB, 1), srb, "{dor:#x}");
+    }
+}
+
 #[test]
 fn commands_without_disk() {
     let mut b = Bench::new();
