@@ -102,6 +102,8 @@ features! {
     Serialize "serialize" L7Edx 14;
     SpecCtrl "spec_ctrl" L7Edx 26;
     ArchCapabilities "arch_capabilities" L7Edx 29;
+    // What a branch history could say is not used: kernels need not clear it by hand on each system call.
+    BhiCtrl "bhi_ctrl" L7C2Edx 4;
     Xsaveopt "xsaveopt" D1Eax 0;
     Xsavec "xsavec" D1Eax 1;
     Xgetbv1 "xgetbv1" D1Eax 2;
@@ -338,6 +340,7 @@ pub const PRIVILEGED: Features = Features::of(&[
     TscAdjust,
     La57,
     ArchCapabilities,
+    BhiCtrl,
     Pdpe1gb,
     Pku,
 ]);
@@ -376,6 +379,7 @@ const NEEDS: &[(Feature, Feature)] = &[
     (X2apic, Apic),
     (TscDeadline, Apic),
     (TscAdjust, Tsc),
+    (BhiCtrl, SpecCtrl),
 ];
 
 fn consistent(mut features: Features) -> Features {
@@ -419,6 +423,7 @@ const HASWELL: Features = NEHALEM.with(Features::of(&[
     TscAdjust,
     ArchCapabilities,
     SpecCtrl,
+    BhiCtrl,
     FdpExcptnOnly,
     ZeroFcsFds,
 ]));
@@ -432,6 +437,7 @@ const INTEL_ONLY: Features = Features::of(&[
     TscAdjust,
     ArchCapabilities,
     SpecCtrl,
+    BhiCtrl,
     FdpExcptnOnly,
     ZeroFcsFds,
 ]);

@@ -16,6 +16,8 @@ pub enum Word {
     L7Ebx,
     L7Ecx,
     L7Edx,
+    /// Leaf 7, subleaf 2.
+    L7C2Edx,
     D1Eax,
     E1Ecx,
     E1Edx,
@@ -123,7 +125,15 @@ pub fn leaf(chip: usize, features: Features, at: Where, eax: u32, ecx: u32) -> [
         2 if !amd => [1, 0, 0, 0x002c_307d],
         4 if !amd => cache(ecx, count),
         6 => [4, 0, 0, 0],
-        7 if ecx == 0 => [0, word(Word::L7Ebx), word(Word::L7Ecx), word(Word::L7Edx)],
+        7 => {
+            let more = word(Word::L7C2Edx);
+            let last = if more != 0 { 2 } else { 0 };
+            match ecx {
+                0 => [last, word(Word::L7Ebx), word(Word::L7Ecx), word(Word::L7Edx)],
+                2 => [0, 0, 0, more],
+                _ => [0; 4],
+            }
+        }
         0xb | 0x1f if !amd || leaf == 0xb => match ecx {
             0 => [0, 1, 1 << 8, at.processor],
             1 => [apic_bits, count, 2 << 8 | 1, at.processor],

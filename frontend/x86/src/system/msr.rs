@@ -116,8 +116,11 @@ const fn plain(number: u32, slot: Slot, rule: Rule, needs: Feature) -> Plain {
     Plain { number, slot, rule, needs }
 }
 
+/// Of two rows for one register the first counts whose feature is there.
 const PLAIN: &[Plain] = &[
     plain(number::FEATURE_CONTROL, regs::FEATURE_CONTROL, Rule::Constant(1), Feature::Pae),
+    // With BHI_DIS_S.
+    plain(number::SPEC_CTRL, regs::SPEC_CTRL, Rule::Only(7 | 1 << 10), Feature::BhiCtrl),
     plain(number::SPEC_CTRL, regs::SPEC_CTRL, Rule::Only(7), Feature::SpecCtrl),
     plain(number::SYSENTER_CS, regs::SYSENTER_CS, Rule::Mask(0xffff_ffff), Feature::Sep),
     plain(number::SYSENTER_ESP, regs::SYSENTER_ESP, Rule::Canonical, Feature::Sep),
@@ -192,8 +195,8 @@ fn fixed_mtrr(msr: u32) -> Option<Slot> {
 
 /// A slot with its rule.
 fn plain_of(msr: u32, features: Features) -> Option<(Slot, Rule)> {
-    if let Some(p) = PLAIN.iter().find(|p| p.number == msr) {
-        return features.has(p.needs).then_some((p.slot, p.rule));
+    if let Some(p) = PLAIN.iter().find(|p| p.number == msr && features.has(p.needs)) {
+        return Some((p.slot, p.rule));
     }
     if !features.has(Feature::Mtrr) {
         return None;

@@ -179,6 +179,7 @@ pub fn model() -> CpuModel {
             Word::L7Ebx => cpuid(7, 0).ebx,
             Word::L7Ecx => cpuid(7, 0).ecx,
             Word::L7Edx => cpuid(7, 0).edx,
+            Word::L7C2Edx => cpuid(7, 2).edx,
             Word::D1Eax => cpuid(0xd, 1).eax,
             Word::E1Ecx => cpuid(0x8000_0001, 0).ecx,
             Word::E1Edx => cpuid(0x8000_0001, 0).edx,

@@ -310,7 +310,7 @@ fn model_specific_registers() {
         (0x250, 0x0606_0606_0606_0606),
         (0x26f, 0x0505_0505_0505_0505),
         (0x2ff, 0xc06),
-        (0x48, 1),
+        (0x48, 0x407),
         (0xc000_0080, 0x901),
     ] {
         let (mut pc, end) = write("max", msr, v);
@@ -337,6 +337,8 @@ fn model_specific_registers() {
         ("max", 0xc000_0080, 1 << 12),
         ("max", 0xc000_0103, 1 << 32),
         ("max", 0x49, 2),
+        ("max", 0x48, 8),
+        ("max,-bhi_ctrl", 0x48, 1 << 10),
         // Unknown, or of another model.
         ("max", 0x9999, 0),
         ("Nehalem", 0x48, 1),

@@ -108,7 +108,8 @@ fn an_nmi_waits_for_the_end_of_another() {
 #[test]
 fn cpuid_shows_the_state() {
     let ask = |model: &str, set: &[(Slot, u64)], leaf: u64| {
-        let mut all = vec![(regs::RAX, leaf), (regs::RCX, 0)];
+        // The subleaf above the leaf.
+        let mut all = vec![(regs::RAX, leaf & 0xffff_ffff), (regs::RCX, leaf >> 32)];
         all.extend_from_slice(set);
         let (pc, _) = run(model, Start::Long(0), &all, &[0x0f, 0xa2]);
         [regs::RAX, regs::RBX, regs::RCX, regs::RDX].map(|slot| pc.get(slot) as u32)
@@ -124,6 +125,11 @@ fn cpuid_shows_the_state() {
     }
     assert_eq!(ask("max", &[], 0x4000_0000), [0x4000_0010, 0x6b6c_7554, 0x6b6c_7554, 0x6b6c_7554]);
     assert_eq!(ask("max", &[], 0x4000_0010)[..2], [1_000_000, 1_000_000]);
+    assert_eq!(
+        (ask("Haswell", &[], 7)[0], ask("Haswell", &[], 2 << 32 | 7)),
+        (2, [0, 0, 0, 1 << 4])
+    );
+    assert_eq!((ask("EPYC", &[], 7)[0], ask("EPYC", &[], 2 << 32 | 7)), (0, [0; 4]));
     assert_eq!(ask("max", &[], 0x15), [1, 1, 1_000_000_000, 0]);
     assert_eq!(ask("max", &[], 0x8000_0008)[0], 57 << 8 | 40);
     assert_eq!(ask("Haswell", &[], 0x8000_0008)[0], 48 << 8 | 40);
