@@ -184,9 +184,16 @@ impl<'a> Lifter<'a> {
         self.live = live;
         let pc = self.pc;
         if !self.builder.repeatable() {
-            // The interpreter may take over here and reads what is known of these registers.
-            self.zero = 0;
-            self.extended = None;
+            // The interpreter may take over here and reads what is known of registers and flags. Who is known to have cleared
+            // the upper halves does not matter: they are left alone.
+            let uppers = self.clear_uppers;
+            if self.system {
+                self.zero = 0;
+                self.extended = None;
+            } else {
+                self.forget_values();
+            }
+            self.clear_uppers = uppers;
         }
         self.builder.insn(pc, len as u32);
         if self.key.has(key::CODE_CHECK) {

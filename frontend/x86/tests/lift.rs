@@ -6,7 +6,7 @@ use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, Trap};
 use tulk_base::{GuestMem, MemFault, MemOp, RmwOp};
 use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, TbKey};
 use tulk_ir::interp::{Outcome, Program, run};
-use tulk_ir::{FpEnv, FpFlags, HelperEnv, Inst, Op, Round, Slot, Unit};
+use tulk_ir::{FpEnv, FpFlags, HelperEnv, Inst, Op, Round, Slot, Unit, Value};
 use tulk_x86::flags::{CcOp, Kind};
 use tulk_x86::{
     CpuModel, Mode, SYSCALL_INT80, SYSCALL_SYSCALL, SYSCALL_SYSENTER, X86, regs, segment,
@@ -291,6 +291,52 @@ fn a_fault_in_a_repetition_leaves_the_rest_to_do() {
     assert_eq!(t.run(), Trap::Mem(MemFault { va, kind, cause: FaultCause::Unmapped }));
     assert_eq!((t.get(regs::RDI), t.get(regs::RCX)), (4096 - 4, 7));
     assert_eq!(t.state.pc(), CODE + 1);
+}
+
+#[test]
+fn a_short_repetition_faults_at_its_element_too() {
+    // rep stosd, of fewer elements than are worth a call
+    let mut t = Thread::new(guest(Mode::X86_64, "max"), &[0xfd, 0xf3, 0xab]);
+    t.set(regs::RAX, 0x1234_5678);
+    t.set(regs::RDI, 4096 + 8);
+    t.set(regs::RCX, 7);
+    let (va, kind) = (GuestVa(4096 - 4), AccessKind::Write);
+    assert_eq!(t.run(), Trap::Mem(MemFault { va, kind, cause: FaultCause::Unmapped }));
+    assert_eq!((t.get(regs::RDI), t.get(regs::RCX)), (4096 - 4, 4));
+    assert_eq!(t.state.pc(), CODE + 1);
+    assert_eq!(t.world.bytes.get(&4096), Some(&0x78));
+}
+
+#[test]
+fn short_copies_go_up_and_stop_at_none() {
+    // rep movsb; int3
+    let mut t = Thread::new(guest(Mode::I386, "max"), &[0xf3, 0xa4, 0xcc]);
+    for n in [0, 1, 8, 9, 20] {
+        (0..n).for_each(|i| _ = t.world.bytes.insert(0x2000 + i, i as u8 + 1));
+        // Overlapping: each byte is read behind the write before it.
+        let last = 0x2000 + n;
+        for (slot, v) in [(regs::RSI, 0x2000), (regs::RDI, 0x2001), (regs::RCX, n)] {
+            t.set(slot, v);
+        }
+        t.world.bytes.insert(0x2000, 0x55);
+        t.state.set_pc(CODE);
+        assert_eq!(t.run(), Trap::Breakpoint(3));
+        assert_eq!(t.get(regs::RCX), 0);
+        assert_eq!((t.get(regs::RSI), t.get(regs::RDI)), (last, last + 1));
+        assert!((1..=n).all(|i| t.world.bytes[&(0x2000 + i)] == 0x55), "{n} bytes");
+    }
+}
+
+#[test]
+fn registers_are_read_anew_behind_a_store() {
+    // mov [rdi], al; add rax, rdx; cmp rax, rcx: a region's checkpoint behind the store then sees which registers count.
+    let unit = lift64(&[0x88, 0x07, 0x48, 0x01, 0xd0, 0x48, 0x39, 0xc8]);
+    let store = unit.insts.iter().position(|i| i.op == Op::Store).expect("a store");
+    let (before, behind) = unit.insts.split_at(store + 1);
+    let read = |insts: &[Inst]| insts.iter().any(|i| i.op == Op::Get && i.slot() == regs::RAX);
+    assert!(read(before) && read(behind));
+    let defined: Vec<Value> = before.iter().map(|i| i.dst).filter(|v| !v.is_none()).collect();
+    assert!(!behind.iter().flat_map(|i| i.args).any(|v| defined.contains(&v)), "{unit:?}");
 }
 
 #[test]

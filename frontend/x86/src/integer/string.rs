@@ -15,7 +15,7 @@ use crate::segment::{self, attr};
 use crate::system::{data_mmu, debug, is_system};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use tulk_base::{CpuState, GuestVa, MemAlign, MemOp, Trap};
-use tulk_ir::{Access, HelperCx, Slot, Type, Value};
+use tulk_ir::{Access, HelperCx, IntCc, Slot, Type, Value};
 
 /// The instructions of this chapter.
 pub const ROWS: &[Row] = rows! {
@@ -83,6 +83,11 @@ fn string(l: &mut Lifter<'_>, insn: &Instruction) {
     if insn.has_rep_prefix() || insn.has_repne_prefix() {
         return repeated(l, insn, op, ty, address, seg);
     }
+    element(l, op, ty, address, seg);
+}
+
+/// One element: what the instruction does without a prefix.
+fn element(l: &mut Lifter<'_>, op: Op, ty: Type, address: Type, seg: usize) {
     let step = if l.key.df { -(ty.bytes() as i64) } else { ty.bytes() as i64 };
     let at = |l: &mut Lifter<'_>, n: usize, seg, intent| -> Addr {
         let v = l.gpr(n, address);
@@ -192,6 +197,9 @@ fn repeated(l: &mut Lifter<'_>, insn: &Instruction, op: Op, ty: Type, address: T
         align: l.key.align,
         intel: l.cpu.chip().vendor == Vendor::Intel,
     };
+    if matches!(op, Op::Movs | Op::Stos) && !repeat.single && !repeat.align && !l.system {
+        few(l, op, ty, address, seg);
+    }
     let helper = if op.compares() { REPEAT_COMPARE } else { REPEAT };
     let done = l.call(helper, &[], repeat.encode());
     let (behind, again) = (l.label(), l.label());
@@ -202,6 +210,35 @@ fn repeated(l: &mut Lifter<'_>, insn: &Instruction, op: Op, ty: Type, address: T
     l.place(again);
     l.exit_to(pc);
 }
+
+/// In front of [`REPEAT`]: does the elements one by one where they are few, as in the ends of copies. Opens an IR block.
+fn few(l: &mut Lifter<'_>, op: Op, ty: Type, address: Type, seg: usize) {
+    let natural = if l.key.long() { Type::I64 } else { Type::I32 };
+    if address != natural {
+        return;
+    }
+    let (cx, pc, next) = (1, l.pc, l.next);
+    let [few, many, one, none] = [(); 4].map(|_| l.label());
+    let count = l.gpr(cx, address);
+    let is_few = l.icmp_imm(IntCc::LtU, count, FEW);
+    l.brif(is_few, few, many);
+    l.place(few);
+    let count = l.gpr(cx, address);
+    let is_none = l.icmp_imm(IntCc::Eq, count, 0);
+    l.brif(is_none, none, one);
+    l.place(none);
+    l.exit_to(next);
+    l.place(one);
+    element(l, op, ty, address, seg);
+    let count = l.gpr(cx, address);
+    let left = l.add_imm(count, -1);
+    l.set_gpr(cx, left);
+    l.exit_to(pc);
+    l.place(many);
+}
+
+/// Fewer elements than this are not worth a call.
+const FEW: i64 = 9;
 
 /// Most elements that one call works on.
 const CHUNK: u64 = 1 << 16;
