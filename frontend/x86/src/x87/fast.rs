@@ -4,8 +4,8 @@
 use super::unit::{C0, C1, C3, Format, Op};
 use tulk_ir::Halves;
 
-/// Inexact, in the status word.
-const INEXACT: u64 = 0x20;
+/// Number of the inexact exception's bit in the status word.
+const INEXACT: u32 = 5;
 const EXP_MAX: i64 = 0x7fff;
 const BIAS: i64 = 0x3fff;
 const ONE: u64 = 1 << 63;
@@ -61,68 +61,109 @@ impl Normal {
     }
 }
 
-/// Rounds a significand with 64 bits behind it. As in [`super::number`] what the status word gets stands above the number.
+/// Rounds a significand with 64 bits behind it; the exponent is known to stay in range. As in [`super::number`] what the
+/// status word gets stands above the number.
 #[inline(always)]
-fn rounded(sign: u64, exp: i64, kept: u64, rest: u64) -> Option<Halves> {
+fn rounded(sign: u64, exp: i64, kept: u64, rest: u64) -> Halves {
     // Up above one half, and from one half to even.
     let (_, up) = rest.overflowing_add(ONE - 1 + (kept & 1));
     let (significand, carry) = kept.overflowing_add(up as u64);
     let exp = exp + carry as i64;
     // A carry leaves zeros.
     let significand = significand | (carry as u64) << 63;
-    let status = if rest != 0 { INEXACT } else { 0 } | (up as u64) << C1.trailing_zeros();
-    let high = exp as u64 | sign | status << 16;
-    (exp > 0 && exp < EXP_MAX).then_some(Halves(significand, high))
+    let status = ((rest != 0) as u64) << (16 + INEXACT) | (up as u64) << (16 + C1.trailing_zeros());
+    Halves(significand, exp as u64 | sign | status)
 }
 
+/// Whether an exponent is at least `low` and so far from the largest that a result stays in range: what is not common is
+/// told before anything is computed, so that the common way needs few registers.
+#[inline(always)]
+fn far_from_ends(exp: i64, low: i64) -> bool {
+    ((exp - low) as u64) < (EXP_MAX - 2 - low) as u64
+}
+
+/// Only numbers go to the functions off the common way, not structures, which would be built in memory for them.
 #[inline(always)]
 fn add(a: Normal, b: Normal) -> Option<Halves> {
     let swap = (a.exp, a.significand) < (b.exp, b.significand);
     let (large, small) = if swap { (b, a) } else { (a, b) };
-    let distance = (large.exp - small.exp) as u32;
-    // What is shifted out leaves a mark in the lowest bit.
-    let (high, low) = match distance {
-        0 => (small.significand, 0),
-        1..64 => (small.significand >> distance, small.significand << (64 - distance)),
-        64 => (0, small.significand),
-        65..128 => {
-            let lost = small.significand << (128 - distance) != 0;
-            (0, small.significand >> (distance - 64) | lost as u64)
-        }
-        _ => (0, 1),
-    };
-    if large.sign == small.sign {
-        let (high, carry) = large.significand.overflowing_add(high);
+    if !far_from_ends(large.exp, 131) {
+        return None;
+    }
+    let (sign, exp, distance) = (large.sign, large.exp, large.exp - small.exp);
+    let (large, small, minus) = (large.significand, small.significand, sign != small.sign);
+    if distance > 63 {
+        return Some(add_far(sign, exp, large, small, distance, minus));
+    }
+    let (high, low) = (small >> distance, small << 1 << (63 - distance));
+    if !minus {
+        let (high, carry) = large.overflowing_add(high);
         let n = carry as u32;
         let low = low >> n | low & n as u64 | (high & n as u64) << 63;
         let high = high >> n | (carry as u64) << 63;
-        return rounded(large.sign, large.exp + n as i64, high, low);
+        return Some(rounded(sign, exp + n as i64, high, low));
     }
     let (low, borrow) = 0u64.overflowing_sub(low);
-    let high = large.significand - high - borrow as u64;
-    let (high, low, exp) =
-        if high != 0 { (high, low, large.exp) } else { (low, 0, large.exp - 64) };
+    let high = large - high - borrow as u64;
     if high == 0 {
-        return Some(Halves(0, 0));
+        return Some(cancelled(sign, exp, low));
     }
     let n = high.leading_zeros();
     let high = high << n | low >> 1 >> (63 - n);
-    rounded(large.sign, exp - n as i64, high, low << n)
+    Some(rounded(sign, exp - n as i64, high, low << n))
+}
+
+/// Numbers whose significands do not overlap: the smaller one decides how the larger one is rounded.
+#[cold]
+#[inline(never)]
+fn add_far(sign: u64, exp: i64, large: u64, small: u64, distance: i64, minus: bool) -> Halves {
+    // What is shifted out leaves a mark in the lowest bit.
+    let rest = match distance {
+        64 => small,
+        65..128 => small >> (distance - 64) | (small << (128 - distance) != 0) as u64,
+        _ => 1,
+    };
+    if !minus {
+        return rounded(sign, exp, large, rest);
+    }
+    let (high, rest) = (large - 1, rest.wrapping_neg());
+    let n = high.leading_zeros();
+    let high = high << n | rest >> 1 >> (63 - n);
+    rounded(sign, exp - n as i64, high, rest << n)
+}
+
+/// A difference that left `low` 64 bits further down only.
+#[cold]
+#[inline(never)]
+fn cancelled(sign: u64, exp: i64, low: u64) -> Halves {
+    if low == 0 {
+        return Halves(0, 0);
+    }
+    let n = low.leading_zeros();
+    rounded(sign, exp - 64 - n as i64, low << n, 0)
 }
 
 #[inline(always)]
 fn mul(a: Normal, b: Normal) -> Option<Halves> {
+    let exp = a.exp + b.exp - BIAS;
+    if !far_from_ends(exp, 1) {
+        return None;
+    }
     let product = a.significand as u128 * b.significand as u128;
     let (high, low) = ((product >> 64) as u64, product as u64);
     // The product of two numbers in [1, 2) is in [1, 4).
     let top = high >> 63;
     let n = 1 - top;
     let high = high << n | (low >> 63) & n;
-    rounded(a.sign ^ b.sign, a.exp + b.exp - BIAS + top as i64, high, low << n)
+    Some(rounded(a.sign ^ b.sign, exp + top as i64, high, low << n))
 }
 
 #[inline(always)]
 fn div(a: Normal, b: Normal) -> Option<Halves> {
+    let exp = a.exp - b.exp + BIAS;
+    if !far_from_ends(exp, 2) {
+        return None;
+    }
     let less = a.significand < b.significand;
     let dividend = (a.significand as u128) << (63 + less as u32);
     let quotient = (dividend / b.significand as u128) as u64;
@@ -130,7 +171,22 @@ fn div(a: Normal, b: Normal) -> Option<Halves> {
     // Where the rest stands to one half: below, at, above.
     let half = (rest as u128 * 2).cmp(&(b.significand as u128)) as i64;
     let behind = if rest == 0 { 0 } else { (ONE as i64).wrapping_add(half) as u64 };
-    rounded(a.sign ^ b.sign, a.exp - b.exp + BIAS - less as i64, quotient, behind)
+    Some(rounded(a.sign ^ b.sign, exp - less as i64, quotient, behind))
+}
+
+/// The square root, of positive numbers.
+#[inline(always)]
+pub fn sqrt(a: Normal) -> Option<Halves> {
+    if a.sign != 0 {
+        return None;
+    }
+    let above = a.exp - BIAS;
+    let radicand = (a.significand as u128) << (63 + (above & 1));
+    let root = radicand.isqrt() as u64;
+    // The root of a number is never half way between two others: (r + 1/2)^2 = r^2 + r + 1/4.
+    let rest = radicand - root as u128 * root as u128;
+    let behind = if rest > root as u128 { ONE + 1 } else { (rest != 0) as u64 };
+    Some(rounded(0, (above >> 1) + BIAS, root, behind))
 }
 
 /// `a op b` for the first six operations.
@@ -177,7 +233,7 @@ fn narrowed<const FRACTION: u32, const EXPONENT: u32>(a: Normal) -> Option<Halve
     if v >> FRACTION == largest as u64 {
         return None;
     }
-    let status = if rest != 0 { INEXACT } else { 0 } | (up as u64) << C1.trailing_zeros();
+    let status = ((rest != 0) as u64) << INEXACT | (up as u64) << C1.trailing_zeros();
     Some(Halves(v | a.sign << (FRACTION + EXPONENT - 15), status << 16))
 }
 
@@ -197,7 +253,7 @@ pub fn to_single(a: Normal) -> Option<Halves> {
 mod tests {
     use super::*;
     use crate::x87::unit;
-    use tulk_softfloat::{Env, F32, F64, F80, convert};
+    use tulk_softfloat::{self as soft, Env, F32, F64, F80, convert};
 
     /// Numbers whose exponents are near each other or near the ends, with runs of ones and zeros.
     fn numbers() -> impl FnMut() -> u128 {
@@ -250,6 +306,12 @@ mod tests {
                 taken += 1;
             }
             assert_eq!(compare(x, y), unit::compare(a, b, true), "compare {a:020x} {b:020x}");
+            if let Some(fast) = sqrt(x) {
+                let mut env = Env::x87(0x37f);
+                let v = soft::sqrt::<F80>(&mut env, a);
+                assert_eq!(Some(fast), with_status(v, env.flags), "root {a:020x}");
+                taken += 1;
+            }
             let (mut env, mut narrow) = (Env::x87(0x37f), Env::x87(0x37f));
             let double = convert::<F80, F64>(&mut env, a);
             let single = convert::<F80, F32>(&mut narrow, a);

@@ -22,40 +22,50 @@ fn with_status(v: u128, status: u16) -> u128 {
     v | (status as u128) << STATUS
 }
 
-/// `a op b`; the immediate is a [`Step`], which names the format of a datum `b` of memory.
+/// `a op b`; the immediate is a [`Step`], which names the format of a datum `b` of memory. Takes the words that its callers
+/// take, so that they end with a jump here and keep nothing for it.
 #[cold]
 #[inline(never)]
-fn general(op: Op, a: u128, b: u128, fcw: u16, imm: u64) -> u128 {
-    let mut env = Env::x87(fcw);
-    let b = unit::second(&mut env, Step::format_of(imm), a, b);
+extern "C" fn general<const OP: u8>(
+    a0: u64,
+    a1: u64,
+    b0: u64,
+    b1: u64,
+    fcw: u64,
+    imm: u64,
+) -> Halves {
+    let (op, a) = (Op::ALL[OP as usize], wide(a0, a1));
+    let mut env = Env::x87(fcw as u16);
+    let b = unit::second(&mut env, Step::format_of(imm), a, wide(b0, b1));
     let v = unit::arithmetic(op, &mut env, a, b);
-    with_status(v, unit::status(env.flags))
+    with_status(v, unit::status(env.flags)).into()
 }
 
-/// Two registers.
+/// Two registers, or a register and a rare datum of memory.
 #[inline(always)]
-fn registers(op: Op, a: Halves, b: Halves, fcw: u64, imm: u64) -> Halves {
+fn registers<const OP: u8>(a: Halves, b: Halves, fcw: u64, imm: u64) -> Halves {
     if fast::applies(fcw)
+        && Step::format_of(imm).is_none()
         && let Some(x) = Normal::of_register(a.0, a.1)
         && let Some(y) = Normal::of_register(b.0, b.1)
-        && let Some(v) = fast::arithmetic(op, x, y)
+        && let Some(v) = fast::arithmetic(Op::ALL[OP as usize], x, y)
     {
         return v;
     }
-    general(op, a.into(), b.into(), fcw as u16, imm).into()
+    general::<OP>(a.0, a.1, b.0, b.1, fcw, imm)
 }
 
 /// A register and a datum of memory.
 #[inline(always)]
-fn with_memory(op: Op, format: Format, a: Halves, raw: u64, fcw: u64, imm: u64) -> Halves {
+fn with_memory<const OP: u8>(format: Format, a: Halves, raw: u64, fcw: u64, imm: u64) -> Halves {
     if fast::applies(fcw)
         && let Some(x) = Normal::of_register(a.0, a.1)
         && let Some(y) = Normal::of_memory(format, raw)
-        && let Some(v) = fast::arithmetic(op, x, y)
+        && let Some(v) = fast::arithmetic(Op::ALL[OP as usize], x, y)
     {
         return v;
     }
-    general(op, a.into(), raw as u128, fcw as u16, imm).into()
+    general::<OP>(a.0, a.1, raw, 0, fcw, imm)
 }
 
 /// The forms of an arithmetic operation: of registers (or a rare datum of memory), of a binary64 and a binary32.
@@ -63,16 +73,10 @@ macro_rules! operations {
     ($($op:ident: $any:ident $direct:ident $double:ident $direct_double:ident $single:ident $direct_single:ident;)*) => {$(
         fn $any(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
             let [a, b, fcw, imm] = *args;
-            Ok(match Step::format_of(imm as u64) {
-                None => registers(Op::$op, a.into(), b.into(), fcw as u64, imm as u64).into(),
-                Some(_) => general(Op::$op, a, b, fcw as u16, imm as u64),
-            })
+            Ok(registers::<{ Op::$op as u8 }>(a.into(), b.into(), fcw as u64, imm as u64).into())
         }
         extern "C" fn $direct(a0: u64, a1: u64, b0: u64, b1: u64, fcw: u64, imm: u64) -> Halves {
-            if Step::format_of(imm).is_some() {
-                return general(Op::$op, wide(a0, a1), wide(b0, b1), fcw as u16, imm).into();
-            }
-            registers(Op::$op, Halves(a0, a1), Halves(b0, b1), fcw, imm)
+            registers::<{ Op::$op as u8 }>(Halves(a0, a1), Halves(b0, b1), fcw, imm)
         }
         operations!(@memory $op F64 $double $direct_double);
         operations!(@memory $op F32 $single $direct_single);
@@ -80,10 +84,10 @@ macro_rules! operations {
     (@memory $op:ident $format:ident $helper:ident $direct:ident) => {
         fn $helper(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
             let [raw, fcw, imm] = [args[1], args[2], args[3]].map(|v| v as u64);
-            Ok(with_memory(Op::$op, Format::$format, args[0].into(), raw, fcw, imm).into())
+            Ok(with_memory::<{ Op::$op as u8 }>(Format::$format, args[0].into(), raw, fcw, imm).into())
         }
         extern "C" fn $direct(a0: u64, a1: u64, raw: u64, fcw: u64, imm: u64, _: u64) -> Halves {
-            with_memory(Op::$op, Format::$format, Halves(a0, a1), raw, fcw, imm)
+            with_memory::<{ Op::$op as u8 }>(Format::$format, Halves(a0, a1), raw, fcw, imm)
         }
     };
 }
@@ -199,7 +203,20 @@ extern "C" fn direct_convert(low: u64, high: u64, fcw: u64, imm: u64, _: u64, _:
 }
 
 /// FSQRT and FRNDINT.
-fn one(op: Op, a: u128, fcw: u16) -> u128 {
+#[inline(always)]
+fn one(op: Op, a: Halves, fcw: u64) -> Halves {
+    if op == Op::Sqrt
+        && fast::applies(fcw)
+        && let Some(x) = Normal::of_register(a.0, a.1)
+        && let Some(v) = fast::sqrt(x)
+    {
+        return v;
+    }
+    one_any(op, a.into(), fcw as u16).into()
+}
+
+#[inline(never)]
+fn one_any(op: Op, a: u128, fcw: u16) -> u128 {
     let mut env = Env::x87(fcw);
     let v = match op {
         Op::Sqrt => soft::sqrt::<F80>(&mut env, a),
@@ -212,19 +229,19 @@ fn one(op: Op, a: u128, fcw: u16) -> u128 {
 }
 
 fn x87_sqrt(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    Ok(one(Op::Sqrt, args[0], args[1] as u16))
+    Ok(one(Op::Sqrt, args[0].into(), args[1] as u64).into())
 }
 
 extern "C" fn direct_sqrt(low: u64, high: u64, fcw: u64, _: u64, _: u64, _: u64) -> Halves {
-    one(Op::Sqrt, wide(low, high), fcw as u16).into()
+    one(Op::Sqrt, Halves(low, high), fcw)
 }
 
 fn x87_rndint(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    Ok(one(Op::Rndint, args[0], args[1] as u16))
+    Ok(one(Op::Rndint, args[0].into(), args[1] as u64).into())
 }
 
 extern "C" fn direct_rndint(low: u64, high: u64, fcw: u64, _: u64, _: u64, _: u64) -> Halves {
-    one(Op::Rndint, wide(low, high), fcw as u16).into()
+    one(Op::Rndint, Halves(low, high), fcw)
 }
 
 helpers! { FIRST_NUMBER;

@@ -113,7 +113,7 @@ pub enum Op {
 }
 
 impl Op {
-    const ALL: [Op; 36] = {
+    pub(super) const ALL: [Op; 36] = {
         use Op::*;
         [
             Add,
