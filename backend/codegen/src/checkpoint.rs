@@ -80,6 +80,11 @@ impl Checkpoints {
         self.start.get(node).copied().unwrap_or(Reaching::None)
     }
 
+    /// How many write the pc cell.
+    pub fn telling(&self) -> usize {
+        self.at.iter().flatten().filter(|point| point.tells).count()
+    }
+
     pub fn place(flow: &Flow, input: &RegionInput<'_>) -> Checkpoints {
         let mut points = Checkpoints {
             at: vec![Vec::new(); flow.nodes.len()],

@@ -2,6 +2,7 @@
 
 use crate::fault_map::{FaultMap, FaultMapBuilder};
 use crate::float_order;
+use crate::flow::{Flow, Peeled};
 use crate::lower::{EDGES_SYMBOL, Host, Lowered, TRAP_CODES, lower};
 use crate::region::Listing;
 use crate::{CompileError, Region, RegionInput};
@@ -78,7 +79,14 @@ impl Compiler {
         self.context.clear();
         self.context.set_disasm(self.options.listing);
         let func = &mut self.context.func;
-        let lowered = lower(input, &*self.isa, self.host, func, &mut self.builder)?;
+        let flow = Flow::new(input)?;
+        let lowered = match flow.peeled(input) {
+            Some(Peeled { units, flow }) => {
+                let input = RegionInput { units: &units, ..*input };
+                lower(&input, flow, &*self.isa, self.host, func, &mut self.builder)?
+            }
+            None => lower(input, flow, &*self.isa, self.host, func, &mut self.builder)?,
+        };
         if self.options.optimize {
             float_order::keep_in_loops(&mut self.context, &*self.isa);
         }

@@ -148,6 +148,15 @@ pub struct Flow {
     implied: Bits,
 }
 
+/// See [`Flow::peeled`].
+pub struct Peeled<'a> {
+    pub units: Vec<&'a Unit>,
+    pub flow: Flow,
+}
+
+/// Larger units are not worth a second copy.
+const MAX_PEELED_INSNS: u32 = 24;
+
 /// More return sites than this are left to the return ring.
 const MAX_RETURN_SITES: usize = 4;
 
@@ -169,8 +178,9 @@ impl Flow {
             all_slots: Bits::default(),
             implied: Bits::default(),
         };
+        // The second of two, see `peeled`.
         for (i, unit) in input.units.iter().enumerate() {
-            flow.units.entry((unit.pc, unit.flags)).or_insert(i);
+            flow.units.insert((unit.pc, unit.flags), i);
         }
         flow.collect_vars(input);
         flow.build_nodes(input);
@@ -181,6 +191,36 @@ impl Flow {
         }
         flow.solve(input);
         Ok(flow)
+    }
+
+    /// The region with its first unit twice, if that makes checkpoints cheaper: once for who enters, once for who comes
+    /// round the loop, who otherwise meet with different checkpoints, which then have to tell which one they are.
+    pub fn peeled<'a>(&self, input: &RegionInput<'a>) -> Option<Peeled<'a>> {
+        let small = input.units[0].guest_insns <= MAX_PEELED_INSNS;
+        if !self.checkpoints.entry_tells || self.nodes[0].preds == 0 || !small {
+            return None;
+        }
+        let twice = |n: usize| input.units.get(n).or(input.units.first()).copied();
+        let units: Vec<&Unit> = (0..=input.units.len()).filter_map(twice).collect();
+        let flow = Flow::new(&RegionInput { units: &units, pages: &[], ..*input }).ok()?;
+        let fewer = flow.checkpoints.telling() < self.checkpoints.telling();
+        (fewer && input.pages.is_empty()).then_some(Peeled { units, flow })
+    }
+
+    /// The node leaves the region, from a unit that mostly stays in it.
+    pub fn is_aside(&self, input: &RegionInput<'_>, n: usize) -> bool {
+        let node = &self.nodes[n];
+        let unit = input.units[node.unit];
+        let stays = |n: &Node| {
+            let last = unit.block(n.block).last();
+            last.is_some_and(|i| i.op == Op::ExitDirect) && !n.succs.is_empty()
+        };
+        let last = unit.block(node.block).last();
+        let leaves = last.is_some_and(|i| matches!(i.op, Op::ExitDirect | Op::ExitTrap));
+        let first = self.first[node.unit];
+        leaves
+            && node.succs.is_empty()
+            && self.nodes[first..first + unit.blocks.len()].iter().any(stays)
     }
 
     /// The variable of a slot or local as `unit` names it.
@@ -626,6 +666,46 @@ block0:
             // The first round's goes back to the entry.
             assert_eq!(flow.checkpoints.reaching(0), Reaching::Many);
             assert!(point.tells && flow.checkpoints.entry_tells);
+        });
+    }
+
+    #[test]
+    fn a_loop_at_the_entry_begins_with_a_round_of_its_own() {
+        let layout = layout();
+        let unit = parse(WRITES, &layout, HELPERS).expect("a unit");
+        let units = [&unit];
+        let mem = MemoryModel::Flat;
+        let input = RegionInput {
+            units: &units,
+            layout: &layout,
+            helpers: HELPERS,
+            mem,
+            precise: true,
+            pages: &[],
+        };
+        let flow = Flow::new(&input).expect("a region");
+        let Some(Peeled { units, flow }) = flow.peeled(&input) else { panic!("nothing to gain") };
+        assert_eq!((units.len(), flow.checkpoints.telling()), (2, 0));
+        // The round at the entry goes on in the loop, not back to itself.
+        assert_eq!((flow.nodes[0].preds, flow.nodes[0].succs[0].to), (0, 1));
+        assert!(!flow.nodes[0].succs[0].back && flow.nodes[1].succs[0].back);
+        assert_eq!(flow.checkpoints.reaching(0), Reaching::One(0x1000));
+        assert_eq!(flow.checkpoints.reaching(1), Reaching::One(0x1004));
+        // A loop that writes nothing has one checkpoint only.
+        with_flow(&[LOOP], true, |flow, _| assert!(!flow.checkpoints.entry_tells));
+    }
+
+    #[test]
+    fn exits_beside_a_loop_are_aside() {
+        with_flow(&[LOOP], true, |flow, _| {
+            let layout = layout();
+            let unit = parse(LOOP, &layout, HELPERS).expect("a unit");
+            let units = [&unit];
+            let mem = MemoryModel::Flat;
+            let (layout, helpers) = (&layout, HELPERS);
+            let input =
+                RegionInput { units: &units, layout, helpers, mem, precise: true, pages: &[] };
+            assert_eq!([0, 1, 2].map(|n| flow.is_aside(&input, n)), [false, false, true]);
         });
     }
 

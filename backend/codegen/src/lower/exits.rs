@@ -174,7 +174,8 @@ impl Lower<'_> {
         let edge = self.edge_address(number);
         let code = self.b.ins().load(types::I64, self.regions.links, edge, 0);
         let cold = self.cold_block();
-        let chained = self.b.create_block();
+        let aside = self.flow.is_aside(self.input, self.node);
+        let chained = if aside { self.cold_block() } else { self.b.create_block() };
         self.b.ins().brif(code, chained, &[], cold, &[]);
         self.b.seal_block(cold);
         self.b.seal_block(chained);

@@ -160,12 +160,12 @@ pub struct Lower<'a> {
 /// Writes the region into `func` (cleared, with its signature still to be set).
 pub fn lower(
     input: &RegionInput<'_>,
+    flow: Flow,
     isa: &dyn TargetIsa,
     host: Host,
     func: &mut ir::Function,
     context: &mut FunctionBuilderContext,
 ) -> Result<Lowered, CompileError> {
-    let flow = Flow::new(input)?;
     func.signature = region_signature();
     let regions = {
         let mut region = |user_id, description: &'static str| {
@@ -188,6 +188,11 @@ pub fn lower(
     let vars = flow.vars.iter().map(|v| b.declare_var(clif_type(v.ty))).collect();
     let entry = b.create_block();
     let blocks: Vec<ir::Block> = flow.nodes.iter().map(|_| b.create_block()).collect();
+    for (n, &block) in blocks.iter().enumerate() {
+        if flow.is_aside(input, n) {
+            b.set_cold_block(block);
+        }
+    }
     let missing_preds = flow.nodes.iter().map(|n| n.preds).collect();
     b.append_block_params_for_function_params(entry);
     b.switch_to_block(entry);

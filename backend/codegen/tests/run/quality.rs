@@ -152,7 +152,7 @@ fn instructions(asm: &str) -> usize {
 fn canonical_regions() {
     let units = [
         ("straight", straight(), 400),
-        ("copy", copy_loop(), 140),
+        ("copy", copy_loop(), 160),
         ("count", counter(), 100),
         ("dot", dot_product(), 220),
     ];
