@@ -53,7 +53,9 @@ pub const OF: u32 = 1 << 11;
 /// The arithmetic flags.
 pub const ALL: u32 = CF | PF | AF | ZF | SF | OF;
 
-/// What kind of operation set the flags; see the module.
+/// What kind of operation set the flags; see the module. The order makes what the lifter asks of an unknown one a comparison:
+/// first those with CF in bit 0 of `cc_src`; then others that have their result in `cc_dst`; in `Logic` and `Sub`, which would
+/// have the flags of a subtraction of zero, all conditions compare two values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -63,13 +65,13 @@ pub enum Kind {
     Shr,
     ResCf,
     Mul,
-    Fcmp32,
-    Fcmp64,
     Add,
-    Sub,
-    Logic,
     Carries,
     Shl,
+    Logic,
+    Sub,
+    Fcmp32,
+    Fcmp64,
 }
 
 impl Kind {
@@ -80,17 +82,22 @@ impl Kind {
         Kind::Shr,
         Kind::ResCf,
         Kind::Mul,
-        Kind::Fcmp32,
-        Kind::Fcmp64,
         Kind::Add,
-        Kind::Sub,
-        Kind::Logic,
         Kind::Carries,
         Kind::Shl,
+        Kind::Logic,
+        Kind::Sub,
+        Kind::Fcmp32,
+        Kind::Fcmp64,
     ];
+
+    /// The first code of this kind. Those of all types are below the next kind's.
+    pub const fn first_code(self) -> u32 {
+        (self as u32) << 6
+    }
 }
 
-/// The content of the `cc_op` slot: `kind << 2 | log2(bytes)`.
+/// The content of the `cc_op` slot: `kind << 6`, plus by how many bits a value of the type is shifted left to fill 64.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CcOp {
     pub kind: Kind,
@@ -99,19 +106,17 @@ pub struct CcOp {
 }
 
 impl CcOp {
-    /// Codes below this one have CF in bit 0 of `cc_src`.
-    pub const FIRST_WITHOUT_CARRY: u32 = (Kind::Mul as u32 + 1) << 2;
-
     pub const fn new(kind: Kind, ty: Type) -> CcOp {
         CcOp { kind, ty }
     }
     pub const fn code(self) -> u32 {
-        (self.kind as u32) << 2 | self.ty.bytes().trailing_zeros()
+        self.kind.first_code() + 64 - self.ty.bits()
     }
     /// # Panics
     /// When `code` is none that [`CcOp::code`] gives.
     pub const fn of_code(code: u32) -> CcOp {
-        CcOp { kind: Kind::ALL[(code >> 2) as usize], ty: Type::int_of_log2((code & 3) as u8) }
+        let log2 = (8 - (code >> 3 & 7)).trailing_zeros();
+        CcOp { kind: Kind::ALL[(code >> 6) as usize], ty: Type::int_of_log2(log2 as u8) }
     }
 }
 
@@ -254,7 +259,7 @@ mod tests {
                 assert_eq!(CcOp::of_code(op.code()), op);
             }
         }
-        assert_eq!(CcOp::new(Kind::Eflags, Type::I8).code(), 0);
+        assert_eq!(CcOp::new(Kind::Eflags, Type::I64).code(), 0);
     }
 
     #[test]
@@ -266,7 +271,25 @@ mod tests {
                     .into_iter()
                     .all(|dst| packed(op, dst, src) & CF == src as u32 & CF)
             });
-            assert_eq!(same, op < CcOp::FIRST_WITHOUT_CARRY, "{kind:?}");
+            assert_eq!(same, op < Kind::Add.first_code(), "{kind:?}");
+        }
+    }
+
+    /// What the lifter relies on where it does not know the operation.
+    #[test]
+    fn logic_subtracts_zero() {
+        for ty in [Type::I8, Type::I16, Type::I32, Type::I64] {
+            for dst in [0, 1, 0x7f, 0x80, 0x8000, 0x1_8000_0000, u64::MAX, 0xffff_ff00] {
+                let flags = |kind, src| packed(CcOp::new(kind, ty).code(), dst, src);
+                assert_eq!(flags(Kind::Logic, 5), flags(Kind::Sub, 0));
+            }
+        }
+        let results = Kind::Inc.first_code()..Kind::Sub.first_code();
+        for kind in Kind::ALL.into_iter().filter(|k| results.contains(&k.first_code())) {
+            for (dst, zero) in [(0x1_0000_0000, true), (1, false)] {
+                let flags = packed(CcOp::new(kind, Type::I32).code(), dst, 0);
+                assert_eq!(flags & ZF != 0, zero, "{kind:?}");
+            }
         }
     }
 

@@ -246,7 +246,8 @@ fn pext(l: &mut Lifter<'_>, insn: &Instruction) {
 
 /// SETcc dst
 fn set(l: &mut Lifter<'_>, insn: &Instruction) {
-    let v = l.cond_value(insn.condition_code() as u32 - 1);
+    let cond = l.cond_first(insn.condition_code() as u32 - 1);
+    let v = l.truth(cond);
     let dst = l.place_of(insn, 0, Intent::Write);
     l.write(dst, v);
 }

@@ -176,7 +176,7 @@ fn ret(l: &mut Lifter<'_>, insn: &Instruction) {
 
 /// Jcc rel
 fn jcc(l: &mut Lifter<'_>, insn: &Instruction) {
-    let cond = l.cond(insn.condition_code() as u32 - 1);
+    let cond = l.cond_first(insn.condition_code() as u32 - 1);
     branch(l, insn, cond);
 }
 

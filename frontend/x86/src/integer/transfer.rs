@@ -166,11 +166,12 @@ fn movdir64b(l: &mut Lifter<'_>, insn: &Instruction) {
 
 /// CMOVcc dst, src
 fn cmov(l: &mut Lifter<'_>, insn: &Instruction) {
+    let cond = l.cond_first(insn.condition_code() as u32 - 1);
     let ty = l.operand_type(insn, 0);
     let r = insn.op0_register();
     let new = l.operand(insn, 1, ty);
     let old = l.reg(r);
-    let v = match l.cond(insn.condition_code() as u32 - 1) {
+    let v = match cond {
         Cond::Const(true) => new,
         Cond::Const(false) => old,
         Cond::If(c) => l.select(c, new, old),

@@ -7,6 +7,23 @@ use tulk_ir::{IntCc, Slot, Type, Value};
 
 const SINGLE: [u32; 6] = [CF, PF, AF, ZF, SF, OF];
 
+/// The condition's code that is CF.
+const CARRY: u32 = 2;
+
+/// Flags that a condition looks at.
+fn needs(code: u32) -> &'static [u32] {
+    match code >> 1 {
+        0 => &[OF],
+        1 => &[CF],
+        2 => &[ZF],
+        3 => &[CF, ZF],
+        4 => &[SF],
+        5 => &[PF],
+        6 => &[SF, OF],
+        _ => &[ZF, SF, OF],
+    }
+}
+
 fn index(flag: u32) -> usize {
     SINGLE.iter().position(|&f| f == flag).expect("one flag")
 }
@@ -131,7 +148,7 @@ impl Lifter<'_> {
 
     /// Sets all six flags from an I64 that has them where EFLAGS does; its other bits are anything.
     pub fn set_packed_flags(&mut self, word: Value) {
-        self.set_flags(Kind::Eflags, Type::I8, Value::NONE, word);
+        self.set_flags(Kind::Eflags, Type::I64, Value::NONE, word);
     }
 
     // Reading.
@@ -227,12 +244,12 @@ impl Lifter<'_> {
         }
         let carry = self.builder.local(Type::I8);
         let op = self.get(regs::CC_OP);
-        let limit = CcOp::FIRST_WITHOUT_CARRY as i64;
+        let limit = Kind::Add.first_code() as i64;
         let at_hand = self.builder.icmp_imm(IntCc::LtU, op, limit);
-        let (fast, slow, done) = (self.label(), self.label(), self.label());
-        self.builder.brif(at_hand, fast, slow);
-        self.place(slow);
-        let c = self.ask(2);
+        let (fast, other, done) = (self.label(), self.label(), self.label());
+        self.builder.brif(at_hand, fast, other);
+        self.place(other);
+        let c = self.find_out(CARRY);
         self.builder.set(carry, c);
         self.builder.jump(done);
         self.place(fast);
@@ -242,6 +259,64 @@ impl Lifter<'_> {
         self.builder.set(carry, c);
         self.place(done);
         self.flags.bits[0] = self.builder.get(carry);
+    }
+
+    /// [`Lifter::cond`] at the start of an instruction: where the operation is unknown, no helper is called for the commonest.
+    /// Opens IR blocks then, so no value from before may be in use.
+    pub fn cond_first(&mut self, code: u32) -> Cond {
+        if self.flags.op.is_some() || self.has_bits(code) || matches!(code >> 1, 0 | 5) {
+            return self.cond(code);
+        }
+        Cond::If(self.find_out(code))
+    }
+
+    /// A condition over the flags of an operation that another block did, except O and P: by comparing if that tells. Opens
+    /// an IR block.
+    fn find_out(&mut self, code: u32) -> Value {
+        use IntCc::*;
+        // Zero and sign need only the result.
+        let of_result = matches!(code >> 1, 2 | 4);
+        let first = if of_result { Kind::Inc } else { Kind::Logic }.first_code();
+        let behind = Kind::Fcmp32.first_code();
+        let truth = self.builder.local(Type::I8);
+        let op = self.get(regs::CC_OP);
+        let number = self.builder.add_imm(op, -(first as i64));
+        let compares = self.builder.icmp_imm(LtU, number, (behind - first) as i64);
+        let (fast, slow, done) = (self.label(), self.label(), self.label());
+        self.builder.brif(compares, fast, slow);
+        self.place(slow);
+        let v = self.ask(code);
+        self.builder.set(truth, v);
+        self.builder.jump(done);
+        self.place(fast);
+        let (op, a, src) = (self.get(regs::CC_OP), self.get(regs::CC_DST), self.get(regs::CC_SRC));
+        let two = self.builder.icmp_imm(GeU, op, Kind::Sub.first_code() as i64);
+        let zero = self.builder.iconst(Type::I64, 0);
+        let b = self.builder.select(two, src, zero);
+        // The low bits of the code, which are what the shift looks at, move the type's sign to bit 63.
+        let amount = self.wide(op);
+        let (a, b) = (self.builder.shl(a, amount), self.builder.shl(b, amount));
+        let cc = match code {
+            2 => LtU,
+            3 => GeU,
+            4 => Eq,
+            5 => Ne,
+            6 => LeU,
+            7 => GtU,
+            8 | 12 => LtS,
+            9 | 13 => GeS,
+            14 => LeS,
+            _ => GtS,
+        };
+        let v = if code >> 1 == 4 {
+            let difference = self.builder.sub(a, b);
+            self.builder.icmp_imm(cc, difference, 0)
+        } else {
+            self.builder.icmp(cc, a, b)
+        };
+        self.builder.set(truth, v);
+        self.place(done);
+        self.builder.get(truth)
     }
 
     /// CF where it is a known constant, else as a truth value.
@@ -400,6 +475,10 @@ impl Lifter<'_> {
         let (a, b) = (self.builder.trunc(int, a), self.builder.trunc(int, b));
         (self.builder.bitcast(float, a), self.builder.bitcast(float, b))
     }
+    /// Whether the flags that a condition needs are at hand as truth values.
+    fn has_bits(&self, code: u32) -> bool {
+        needs(code).iter().all(|&f| !self.flags.bits[index(f)].is_none())
+    }
     /// The condition by a helper, from the slots.
     fn ask(&mut self, code: u32) -> Value {
         let op = self.get(regs::CC_OP);
@@ -413,18 +492,7 @@ impl Lifter<'_> {
         if let Some(cond) = self.fused(code) {
             return cond;
         }
-        let needs = match code >> 1 {
-            0 => &[OF][..],
-            1 => &[CF],
-            2 => &[ZF],
-            3 => &[CF, ZF],
-            4 => &[SF],
-            5 => &[PF],
-            6 => &[SF, OF],
-            _ => &[ZF, SF, OF],
-        };
-        let have = |l: &Self| needs.iter().all(|&f| !l.flags.bits[index(f)].is_none());
-        if self.flags.op.is_none() && !have(self) {
+        if self.flags.op.is_none() && !self.has_bits(code) {
             return Cond::If(self.ask(code));
         }
         let value = match code >> 1 {
@@ -442,7 +510,7 @@ impl Lifter<'_> {
                     l
                 }
             }
-            _ => self.flag(needs[0]),
+            _ => self.flag(needs(code)[0]),
         };
         Cond::If(if code & 1 == 0 { value } else { self.builder.xor_imm(value, 1) })
     }
@@ -512,9 +580,9 @@ impl Lifter<'_> {
         Some(Cond::If(self.builder.icmp(cc, a, b)))
     }
 
-    /// The condition as a truth value.
-    pub fn cond_value(&mut self, code: u32) -> Value {
-        match self.cond(code) {
+    /// A condition as a truth value.
+    pub fn truth(&mut self, cond: Cond) -> Value {
+        match cond {
             Cond::If(v) => v,
             Cond::Const(c) => self.builder.iconst(Type::I8, c as i64),
         }

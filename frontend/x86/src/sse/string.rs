@@ -111,56 +111,63 @@ fn lane_mask(l: &mut Lifter<'_>, bits: Value, words: bool) -> Value {
     l.vicmp(IntCc::Eq, shape, chosen, weights)
 }
 
+/// Elements of a vector: bytes, or words and as many zeros.
+fn elements(v: u128, words: bool) -> [u16; 16] {
+    let bytes = v.to_le_bytes();
+    match words {
+        false => bytes.map(u16::from),
+        true => std::array::from_fn(|n| match bytes.get(2 * n..2 * n + 2) {
+            Some(pair) => u16::from_le_bytes([pair[0], pair[1]]),
+            None => 0,
+        }),
+    }
+}
+
+/// Bit n: element n is one for which `holds`.
+#[inline(always)]
+fn mask_of(elements: &[u16; 16], holds: impl Fn(u16) -> bool) -> u32 {
+    elements.iter().enumerate().fold(0, |mask, (n, &x)| mask | (holds(x) as u32) << n)
+}
+
 fn strings(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let imm = args[3] as u32;
     let words = imm & 1 != 0;
-    let signed = imm & 2 != 0;
-    let (bits, count) = if words { (16, 8usize) } else { (8, 16) };
-    let element = |v: u128, n: usize| -> i32 {
-        let x = (v >> (bits * n)) as u32;
-        match (words, signed) {
-            (false, false) => x as u8 as i32,
-            (false, true) => x as i8 as i32,
-            (true, false) => x as u16 as i32,
-            (true, true) => x as i16 as i32,
+    let count = if words { 8 } else { 16 };
+    let length = |v: &[u16; 16], explicit: u32| -> u32 {
+        match args[3] as i64 & IMPLICIT {
+            0 => explicit.min(count),
+            _ => (mask_of(v, |x| x == 0) | 1 << count).trailing_zeros(),
         }
-    };
-    let length = |v: u128, explicit: u32| -> usize {
-        if args[3] as i64 & IMPLICIT == 0 {
-            return (explicit as usize).min(count);
-        }
-        (0..count).find(|&n| element(v, n) == 0).unwrap_or(count)
     };
     let lengths = args[2] as u64;
-    let (a, b) = (args[0], args[1]);
-    let (in_a, in_b) = (length(a, lengths as u32), length(b, (lengths >> 32) as u32));
-    let mut result = 0u32;
-    for j in 0..count {
-        let valid = j < in_b;
-        let holds = match imm >> 2 & 3 {
-            // Equal any: b[j] is one of a.
-            0 => valid && (0..in_a).any(|i| element(a, i) == element(b, j)),
-            // Ranges: b[j] lies within a pair of a.
-            1 => {
-                valid
-                    && (0..in_a / 2).any(|i| {
-                        let x = element(b, j);
-                        element(a, 2 * i) <= x && x <= element(a, 2 * i + 1)
-                    })
-            }
-            // Equal each; both past the end are equal.
-            2 => match (j < in_a, valid) {
-                (true, true) => element(a, j) == element(b, j),
-                (false, false) => true,
-                _ => false,
-            },
-            // Equal ordered: a begins at b[j], as far as b can show it.
-            _ => (0..count - j)
-                .all(|i| i >= in_a || j + i < in_b && element(a, i) == element(b, j + i)),
-        };
-        result |= (holds as u32) << j;
-    }
+    let (mut a, mut b) = (elements(args[0], words), elements(args[1], words));
+    let (in_a, in_b) = (length(&a, lengths as u32), length(&b, (lengths >> 32) as u32));
     let all = (1u32 << count) - 1;
+    let (valid_a, valid_b) = ((1u32 << in_a) - 1, (1u32 << in_b) - 1);
+    let mut result = match imm >> 2 & 3 {
+        // Equal any: b[j] is one of a.
+        0 => a[..in_a as usize].iter().fold(0, |m, &x| m | mask_of(&b, |y| x == y)) & valid_b,
+        // Ranges: b[j] lies within a pair of a.
+        1 => {
+            if imm & 2 != 0 {
+                // Signed ones in the order of unsigned ones.
+                let sign = if words { 0x8000 } else { 0x80 };
+                (a, b) = (a.map(|x| x ^ sign), b.map(|x| x ^ sign));
+            }
+            let pairs = a[..in_a as usize].chunks_exact(2);
+            pairs.fold(0, |m, p| m | mask_of(&b, |y| p[0] <= y && y <= p[1])) & valid_b
+        }
+        // Equal each; both past the end are equal.
+        2 => {
+            let equal = (0..16).fold(0, |m, n| m | ((a[n] == b[n]) as u32) << n);
+            equal & valid_a & valid_b | !valid_a & !valid_b & all
+        }
+        // Equal ordered: a begins at b[j], as far as b can show it.
+        _ => (0..in_a).fold(all, |m, i| {
+            let here = mask_of(&b, |y| a[i as usize] == y) & valid_b;
+            m & (here >> i | all << (count - i))
+        }),
+    } & all;
     result ^= match imm >> 4 & 3 {
         1 => all,
         3 => (1 << in_b) - 1,

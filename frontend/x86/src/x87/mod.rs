@@ -636,7 +636,8 @@ fn conditional_move(l: &mut Lifter<'_>, insn: &Instruction) {
     };
     let step = step(insn, Op::Cmov);
     start(l);
-    let cond = l.cond_value(code);
+    let cond = l.cond(code);
+    let cond = l.truth(cond);
     l.note_pointers(insn);
     if !is_plain(l, step, true) {
         let cond = l.zext(Type::I128, cond);
