@@ -94,7 +94,7 @@ pub struct Region {
     /// Bytes of `bytes` that are code.
     pub code_len: u32,
     pub edges: Vec<Edge>,
-    /// Baseline code: the direct exit of two that is taken whenever the other, which is counted, is not.
+    /// Baseline code: the direct exit that is taken whenever none of the others is, which are counted.
     pub derived: Option<u8>,
     pub fault_map: FaultMap,
     /// Guest instructions compiled.

@@ -29,7 +29,7 @@ mod counting {
     pub const REFUSED: u8 = 1;
     /// Baseline code that counts each edge.
     pub const ALL: u8 = 2;
-    /// Baseline code, and the count of edge 0 (with this plus one: of edge 1) is that of the block's executions.
+    /// Baseline code, and edge 0 (with this plus n: edge n) counts the block's executions: it is taken when none of the others is.
     pub const DERIVED: u8 = 3;
 }
 
@@ -151,11 +151,9 @@ impl Tb {
     /// Where baseline code of this block counts.
     pub fn profile(&self) -> Profile {
         let address = |counter: &AtomicU32| std::ptr::from_ref(counter) as u64;
-        let [first, second] = &self.first_edges;
-        Profile {
-            runs: address(&first.runs),
-            edges: [address(&first.count), address(&second.count)],
-        }
+        let exits = self.program.exit_count();
+        let counter = |n| if n < exits { address(&self.edge(n).count) } else { 0 };
+        Profile { runs: address(self.runs()), edges: std::array::from_fn(counter) }
     }
 
     fn runs(&self) -> &AtomicU32 {
@@ -170,10 +168,12 @@ impl Tb {
     pub fn refuses_baseline(&self) -> bool {
         self.counting() == counting::REFUSED
     }
-    /// The edge that is not counted, and the other.
-    fn derived(&self) -> Option<(&Edge, &Edge)> {
+    /// The edge that is not counted, and the count of all others.
+    fn derived(&self) -> Option<(&Edge, u32)> {
         let n = self.counting().checked_sub(counting::DERIVED)? as usize;
-        Some((&self.first_edges[n & 1], &self.first_edges[!n & 1]))
+        let others = (0..self.program.exit_count()).filter(|&other| other != n);
+        let counts = others.map(|other| self.edge(other).count());
+        Some((self.edge(n), counts.fold(0, u32::wrapping_add)))
     }
 
     /// Baseline code will count from here on, and say so after `limit` executions; see
@@ -182,7 +182,7 @@ impl Tb {
         let state = derived.map_or(counting::ALL, |n| counting::DERIVED + n);
         self.counting.store(state, Ordering::Relaxed);
         if let Some((derived, counted)) = self.derived() {
-            derived.add(counted.count());
+            derived.add(counted);
         }
         self.cool(limit);
     }
@@ -190,7 +190,7 @@ impl Tb {
     pub fn stop_counting(&self, limit: u32) {
         self.cool(limit);
         if let Some((derived, counted)) = self.derived() {
-            derived.add(counted.count().wrapping_neg());
+            derived.add(counted.wrapping_neg());
         }
         self.counting.store(counting::NONE, Ordering::Relaxed);
     }
@@ -228,7 +228,7 @@ impl Tb {
         match self.derived() {
             Some((derived, counted)) if std::ptr::eq(derived, edge) => {
                 let runs = derived.count().wrapping_add(self.ran(limit));
-                runs.saturating_sub(counted.count())
+                runs.saturating_sub(counted)
             }
             _ => edge.count(),
         }

@@ -229,6 +229,10 @@ impl Key {
     pub fn single(&self) -> bool {
         self.tf || self.has(BREAKPOINTS)
     }
+    /// Relative branches of the code's own size go to constant linear addresses.
+    pub fn branches_are_constant(&self) -> bool {
+        self.long() || self.code == 32 && !self.has(CODE_CHECK) && !self.has_base(regs::CS)
+    }
     /// Real mode (system mode only): CR0.PE is clear.
     pub fn real(&self) -> bool {
         !self.has(PROTECTED)

@@ -158,6 +158,33 @@ impl X86 {
 /// Bytes fetched at a time.
 const WINDOW: usize = 128;
 
+/// Most conditional branches inside of a block, behind which it goes on: with the two at its end that makes four exits, as many
+/// as are counted.
+const SIDE_EXITS: u32 = 2;
+/// How far ahead of such a branch is looked for one that reads the same flags.
+const LOOK_AHEAD: usize = 3;
+
+/// Whether flags from before are read by the code that follows at `at`: as in `cmp; jg; je`, where the block goes on behind the first branch, so that
+/// the second knows what set them.
+fn reads_flags(key: &Key, code: &[u8], at: u64, end: u64) -> bool {
+    let mut decoder = Decoder::with_ip(key.code, code, at, DecoderOptions::NONE);
+    let mut insn = Instruction::default();
+    for _ in 0..LOOK_AHEAD {
+        if decoder.ip() >= end || !decoder.can_decode() {
+            return false;
+        }
+        decoder.decode_out(&mut insn);
+        let (reads, kills) = decode::flag_effects(&insn);
+        if insn.is_invalid() || reads != 0 {
+            return reads != 0;
+        }
+        if kills != 0 || insn.flow_control() != FlowControl::Next {
+            return false;
+        }
+    }
+    false
+}
+
 /// One decoded instruction and the arithmetic flags that are read after it.
 #[derive(Clone, Copy)]
 struct Decoded {
@@ -191,6 +218,7 @@ impl X86 {
     ) -> End {
         let mut window = [0u8; WINDOW];
         let mut at = pc;
+        let mut side_exits = 0;
         loop {
             let start = at;
             let have = code.fetch(GuestVa(start), &mut window);
@@ -222,9 +250,25 @@ impl X86 {
                 }
                 out.push(Decoded { insn, live: flags::ALL, pointers: x87::Pointers::ALL });
                 at = at.wrapping_add(insn.len() as u64);
-                if insn.flow_control() != FlowControl::Next || key.single() || key.has(key::SHADOW)
-                {
+                if key.single() || key.has(key::SHADOW) {
                     return End::Limit;
+                }
+                match insn.flow_control() {
+                    FlowControl::Next => {}
+                    FlowControl::ConditionalBranch
+                        if side_exits < SIDE_EXITS
+                            && key.branches_are_constant()
+                            && insn.is_jcc_short_or_near()
+                            && reads_flags(
+                                key,
+                                &window[decoder.position()..have],
+                                at,
+                                limits.end.0,
+                            ) =>
+                    {
+                        side_exits += 1;
+                    }
+                    _ => return End::Limit,
                 }
             }
         }

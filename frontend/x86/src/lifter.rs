@@ -96,6 +96,8 @@ pub struct Lifter<'a> {
     pub clear_uppers: u16,
     /// The present instruction is the unit's last one.
     pub last: bool,
+    /// Ways out of the block that are still to be placed: label, linear pc, key flags.
+    side_exits: Vec<(Label, u64, Option<u64>)>,
 }
 
 /// Slots whose values are remembered: the general registers, the flags, and the vector registers.
@@ -164,6 +166,7 @@ impl<'a> Lifter<'a> {
             known,
             clear_uppers: 0,
             last: true,
+            side_exits: Vec::new(),
         };
         l.cc_op = l.known(regs::CC_OP).map(|op| op as u32);
         l.flags.op = l.cc_op.map(CcOp::of_code);
@@ -220,7 +223,11 @@ impl<'a> Lifter<'a> {
         if self.key.long() { va } else { va & 0xffff_ffff }
     }
 
-    pub fn finish(self) {
+    pub fn finish(mut self) {
+        for (label, pc, flags) in std::mem::take(&mut self.side_exits) {
+            self.builder.place(label);
+            self.builder.exit_with_flags(ExitKind::Jump, pc, None, flags);
+        }
         self.builder.finish();
     }
 
@@ -539,6 +546,21 @@ impl<'a> Lifter<'a> {
                 self.exit_to(next);
                 self.place(taken);
                 self.exit_to(target);
+            }
+        }
+    }
+
+    /// Leaves to `target` if `cond`, and goes on otherwise, in a new IR block. The block is no single step.
+    pub fn leave_if(&mut self, cond: Cond, target: u64) {
+        match cond {
+            Cond::Const(true) => self.exit_to(target),
+            Cond::Const(false) => {}
+            Cond::If(v) => {
+                let (taken, on) = (self.label(), self.label());
+                self.builder.brif(v, taken, on);
+                let flags = self.new_key();
+                self.side_exits.push((taken, target, flags));
+                self.place(on);
             }
         }
     }

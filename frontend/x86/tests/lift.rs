@@ -7,7 +7,7 @@ use tulk_base::{GuestMem, MemFault, MemOp, RmwOp};
 use tulk_frontend::{CodeReader, GuestIsa, LiftLimits, TbKey};
 use tulk_ir::interp::{Outcome, Program, run};
 use tulk_ir::{FpEnv, FpFlags, HelperEnv, Inst, Op, Round, Slot, Unit, Value};
-use tulk_x86::flags::{CcOp, Kind};
+use tulk_x86::flags::{self, CcOp, Kind};
 use tulk_x86::{
     CpuModel, Mode, SYSCALL_INT80, SYSCALL_SYSCALL, SYSCALL_SYSENTER, X86, regs, segment,
 };
@@ -207,6 +207,61 @@ fn a_known_producer_makes_the_branch_inline() {
     let unit = lift_with(&isa, &jle, &[(regs::CC_OP, sub)]);
     assert_eq!(count(&unit, |i| i.op == Op::Call), 0);
     assert_eq!(count(&unit, |i| i.op == Op::Icmp), 1);
+}
+
+#[test]
+fn conditions_over_flags_of_another_block_are_those_of_the_packed_flags() {
+    let values = [0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000, 1 << 32];
+    let values = values.into_iter().chain([u64::MAX >> 1, 1 << 63, u64::MAX, 0xffff_ff01]);
+    let values: Vec<u64> = values.collect();
+    let mut t = Thread::new(guest(Mode::X86_64, "max"), &[]);
+    let mut check = |code: &[u8], condition: u32, before: u64, add: u64| {
+        let unit = lift64(code);
+        let program = Program::new(&unit, t.isa.layout(), t.isa.helpers());
+        for (kind, log2) in Kind::ALL.into_iter().flat_map(|k| (0..4).map(move |n| (k, n))) {
+            let op = CcOp::new(kind, tulk_ir::Type::int_of_log2(log2)).code();
+            for (&dst, &src) in values.iter().flat_map(|d| values.iter().map(move |s| (d, s))) {
+                t.set(regs::RAX, before);
+                t.set(regs::CC_OP, op as u64);
+                t.set(regs::CC_DST, dst);
+                t.set(regs::CC_SRC, src);
+                run(&program, &mut t.state, t.isa.helpers(), &mut t.world);
+                let holds = flags::holds(condition, flags::packed(op, dst, src));
+                let case = format!("{kind:?} {log2} {dst:#x} {src:#x} {code:x?}");
+                assert_eq!(t.get(regs::RAX), add + holds as u64, "{case}");
+            }
+        }
+    };
+    for condition in 0..16 {
+        // setcc al; hlt
+        check(&[0x0f, 0x90 | condition as u8, 0xc0, 0xf4], condition, 0, 0);
+    }
+    // adc eax, 0; hlt
+    check(&[0x83, 0xd0, 0, 0xf4], 2, 7, 7);
+}
+
+#[test]
+fn blocks_go_on_behind_a_branch_whose_flags_are_read_again() {
+    // cmp eax, ebx; jg +2; mov ecx, 5; je +2; hlt
+    let code = [0x39, 0xd8, 0x7f, 0x09, 0xb9, 5, 0, 0, 0, 0x74, 0x01, 0xf4, 0x90, 0x90, 0xf4];
+    let unit = lift64(&code);
+    assert_eq!((unit.guest_insns, count(&unit, |i| i.op == Op::Call)), (4, 0));
+    assert_eq!(count(&unit, |i| i.op == Op::ExitDirect), 3);
+    for (a, b, ecx, pc) in [(1, 0, 0, 0xd), (1, 1, 5, 0xc), (0, 1, 5, 0xb)] {
+        let mut t = Thread::new(guest(Mode::X86_64, "max"), &code);
+        t.set(regs::RAX, a);
+        t.set(regs::RBX, b);
+        let program = Program::new(&unit, t.isa.layout(), t.isa.helpers());
+        let outcome = run(&program, &mut t.state, t.isa.helpers(), &mut t.world);
+        let Outcome::Direct(n) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((program.exit(n as usize).pc, t.get(regs::RCX)), (CODE + pc, ecx));
+    }
+    // Not where they are replaced first, nor behind a branch whose target is not constant.
+    let unit = lift64(&[0x39, 0xd8, 0x7f, 0x01, 0x39, 0xd9, 0x74, 0x01, 0xf4, 0xf4]);
+    assert_eq!(unit.guest_insns, 2);
+    // Only so many.
+    let unit = lift64(&[0x7f, 2, 0x74, 2, 0x72, 2, 0x78, 2, 0x70, 2, 0xf4]);
+    assert_eq!((unit.guest_insns, count(&unit, |i| i.op == Op::ExitDirect)), (3, 4));
 }
 
 #[test]

@@ -55,6 +55,19 @@ enum Key {
     Rsi,
 }
 
+/// Leaves to a computed pc.
+fn is_computed(step: &Step) -> bool {
+    matches!(step.code, code::INDIRECT | code::INDIRECT_RET | code::INDIRECT_FULL)
+}
+
+/// Leaves either way.
+fn is_fork(step: &Step) -> bool {
+    let plain = code::branch_icmp(0, 0, false);
+    let fused = (plain..code::plain_load(0, 0)).contains(&step.code);
+    matches!(step.code, code::BRANCH_EXIT | code::BRANCH_NZCV_EXIT)
+        || fused && (step.code - plain) & 8 != 0
+}
+
 impl Emitter<'_> {
     /// Every loop of blocks has one that goes back or to a computed pc: only those look for requests, but in system mode all
     /// do, because a guest may let interrupts in for a few instructions only.
@@ -63,10 +76,7 @@ impl Emitter<'_> {
             return true;
         }
         let back = |exit: ExitInfo| exit.pc <= self.input.pc;
-        let computed = |step: &Step| {
-            matches!(step.code, code::INDIRECT | code::INDIRECT_RET | code::INDIRECT_FULL)
-        };
-        self.input.program.exits().any(back) || self.steps.iter().any(computed)
+        self.input.program.exits().any(back) || self.steps.iter().any(is_computed)
     }
 
     /// The block's entry.
@@ -116,7 +126,7 @@ impl Emitter<'_> {
     /// Through direct exit number `n`.
     pub fn exit(&mut self, n: u32) {
         if let Some(profile) = self.input.profile
-            && let Some(&counter) = profile.edges.get(n as usize)
+            && let Some(&counter) = profile.edges.get(n as usize).filter(|&&counter| counter != 0)
             && self.input.program.exit_count() > 1
             && self.exits.derived != Some(n as u8)
         {
@@ -130,12 +140,24 @@ impl Emitter<'_> {
         self.jump_edge(n, jump);
     }
 
+    /// Every way out is a counted direct exit or one of the two of a single branch.
+    fn ends_in_one_branch(&self) -> bool {
+        let counted = self.input.profile.map_or(0, |profile| profile.edges.len());
+        match self.input.program.exit_count() {
+            2 => true,
+            n => {
+                let branches = self.steps.iter().filter(|step| is_fork(step)).count();
+                n <= counted && branches == 1 && !self.steps.iter().any(is_computed)
+            }
+        }
+    }
+
     /// Through `yes` if the condition holds, else through `no`.
     pub fn exit_either(&mut self, cc: Cc, yes: u32, no: u32) {
         let program = self.input.program;
         let is_call = |n: u32| program.exit(n as usize).return_pc().is_some();
         let (cc, yes, no) = if is_call(yes) { (cc.negated(), no, yes) } else { (cc, yes, no) };
-        if program.exit_count() == 2 {
+        if self.ends_in_one_branch() {
             self.exits.derived = Some(yes as u8);
         }
         if is_call(yes) {

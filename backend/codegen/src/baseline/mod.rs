@@ -65,9 +65,9 @@ pub struct Profile {
     /// Host address of the `u32` that counts executions; the code leaves with [`crate::abi::Reason::Hot`] when it becomes
     /// [`Profile::LIMIT`] or more (threads that count at the same time may miss a number).
     pub runs: u64,
-    /// Host addresses of the `u32`s that count how often direct exits 0 and 1 are taken, if the block has more than one: of
-    /// the two that a branch at its end leads to only one is counted, see [`Region::derived`].
-    pub edges: [u64; 2],
+    /// Host addresses of the `u32`s that count how often the first direct exits are taken, if the block has more than one: of
+    /// the two that a branch at its end leads to only one is counted, see [`Region::derived`]. 0 where there is no such exit.
+    pub edges: [u64; 4],
 }
 
 impl Profile {

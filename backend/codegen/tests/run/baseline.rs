@@ -94,13 +94,13 @@ fn a_linked_loop_runs_and_counts() {
     let again = edge(&block.placed, 0x1000, JUMP);
     let left = m.run_region(&block.placed, &mut state, &mut env);
     assert_eq!((left, state.pc()), (Left::Direct(again as u64), 0x1000));
-    assert_eq!((state.get(cell("x1")), *m.counters), (999, [1, 1, 0]));
+    assert_eq!((state.get(cell("x1")), *m.counters), (999, [1, 1, 0, 0, 0]));
     m.memory.link(again, block.placed.address);
     let left = m.run_region(&block.placed, &mut state, &mut env);
     assert_eq!(left, Left::Direct(edge(&block.placed, 0x2000, JUMP) as u64));
     assert_eq!((state.pc(), state.get(cell("x1")), state.get(cell("x2"))), (0x2000, 0, 500_500));
     // The exit that is the other's opposite is not counted.
-    assert_eq!((*m.counters, block.placed.region.derived), ([1000, 999, 0], Some(1)));
+    assert_eq!((*m.counters, block.placed.region.derived), ([1000, 999, 0, 0, 0], Some(1)));
 }
 
 #[test]
@@ -113,10 +113,13 @@ fn a_hot_block_says_so_until_its_counter_is_reset_and_a_request_is_seen_before()
     state.set(cell("x1"), 10);
     state.request_exit();
     assert_eq!(m.run_region(&block.placed, &mut state, &mut env), Left::Poll);
-    assert_eq!((state.pc(), *m.counters), (0x1000, [COLD, 0, 0]));
+    assert_eq!((state.pc(), *m.counters), (0x1000, [COLD, 0, 0, 0, 0]));
     state.exit_request.store(0, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(m.run_region(&block.placed, &mut state, &mut env), Left::Hot);
-    assert_eq!((state.pc(), state.get(cell("x1")), *m.counters), (0x1000, 8, [COLD + 3, 2, 0]));
+    assert_eq!(
+        (state.pc(), state.get(cell("x1")), *m.counters),
+        (0x1000, 8, [COLD + 3, 2, 0, 0, 0])
+    );
     assert_eq!(m.run_region(&block.placed, &mut state, &mut env), Left::Hot);
     let left = loop {
         m.counters[0] = COLD;

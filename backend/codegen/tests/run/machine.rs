@@ -403,7 +403,7 @@ pub struct Machine {
     /// Passes that units go through before the baseline compiler.
     pub passes: Option<PassConfig>,
     /// What baseline code counts: executions, and direct exits 0 and 1.
-    pub counters: Box<[u32; 3]>,
+    pub counters: Box<[u32; 5]>,
     pub memory: CodeMemory,
     pub model: MemoryModel,
     pub precise: bool,
@@ -451,8 +451,8 @@ impl Machine {
     /// Baseline code of a program, which must live as long as that.
     pub fn compile_baseline(&mut self, unit: &Unit, program: &Program, limit: u32) -> Region {
         self.counters[0] = Profile::LIMIT - limit;
-        let [runs, first, second] = [0, 1, 2].map(|n| &raw const self.counters[n] as u64);
-        let profile = Some(Profile { runs, edges: [first, second] });
+        let [runs, edges @ ..] = [0, 1, 2, 3, 4].map(|n| &raw const self.counters[n] as u64);
+        let profile = Some(Profile { runs, edges });
         let (pc, flags, insns) = (unit.pc, unit.flags, unit.guest_insns);
         let page = self.pages.first().copied();
         let input =

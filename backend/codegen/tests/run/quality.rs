@@ -188,7 +188,7 @@ fn canonical_baseline_blocks() {
         ("dot", dot_product(), 100.0),
     ];
     let profile =
-        Some(Profile { runs: 0x5a5a_5a5a_5a50, edges: [0x5a5a_5a5a_5a54, 0x5a5a_5a5a_5a58] });
+        Some(Profile { runs: 0x5a5a_5a5a_5a50, edges: [0x5a5a_5a5a_5a54, 0x5a5a_5a5a_5a58, 0, 0] });
     let mut baseline = Baseline::new().unwrap();
     for (name, unit, bound) in &units {
         let program = Program::new(unit, &layout, HELPERS);

@@ -177,7 +177,12 @@ fn ret(l: &mut Lifter<'_>, insn: &Instruction) {
 /// Jcc rel
 fn jcc(l: &mut Lifter<'_>, insn: &Instruction) {
     let cond = l.cond_first(insn.condition_code() as u32 - 1);
-    branch(l, insn, cond);
+    if l.last {
+        return branch(l, insn, cond);
+    }
+    if let Target::Pc(pc) = near_target(l, insn) {
+        l.leave_if(cond, pc);
+    }
 }
 
 /// JCXZ, JECXZ, JRCXZ rel

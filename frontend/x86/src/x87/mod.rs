@@ -26,7 +26,7 @@ use crate::lifter::Lifter;
 use crate::operand::{Addr, Intent};
 use crate::regs;
 use environment::{x87_load_environment, x87_store_environment};
-use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpKind, Register};
+use iced_x86::{Code, FlowControl, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use stack::Stack;
 use tulk_base::{MemOp, RmwOp, Trap};
 use tulk_ir::{Access, HelperCx, IntCc, Slot, Type, Value};
@@ -111,6 +111,8 @@ pub fn mark_pointers<'a>(
         *mark = seen;
         match insn.mnemonic() {
             Fnstenv | Fnsave | Fxsave | Fxsave64 => seen = Pointers::ALL,
+            // A branch inside of a block, which may leave it.
+            _ if insn.flow_control() != FlowControl::Next => seen = Pointers::ALL,
             Fneni | Fndisi | Fnsetpm | Fnstcw | Fnstsw | Fnclex | Fldcw | Fldenv | Frstor => {}
             // The codes of the x87 opcodes follow one another.
             _ if (Code::Fadd_m32fp as u16..=Code::Fcomip_st0_sti as u16)
