@@ -16,7 +16,7 @@ ir      intermediate representation as lifted
 ir_opt  intermediate representation as it is run and compiled
 out_asm host assembly of each compiled region
 exec    each block at each execution (slow)
-cpu     registers at each system call and signal
+cpu     registers at each system call and signal; with exec also in front of each block
 int     traps and signals; of a PC interrupts and exceptions with registers
 unimp   what the guest asks for and tulk does not have
 page    the memory map at start
@@ -62,6 +62,7 @@ impl Items {
                 },
             }
         }
+        items.engine.registers = items.engine.exec && items.targets & 1 != 0;
         Ok(items)
     }
 }

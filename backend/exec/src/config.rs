@@ -52,6 +52,8 @@ pub struct LogItems {
     pub out_asm: bool,
     /// Each block at each execution. Keeps everything in tier 0.
     pub exec: bool,
+    /// With `exec`: all registers that debuggers know, in front of the block.
+    pub registers: bool,
 }
 
 /// Where logs go. Called on guest and compile threads, in the order of events on each.

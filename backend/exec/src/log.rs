@@ -2,11 +2,15 @@
 
 use crate::config::{Config, LogItems, LogSink};
 use crate::engine::Engine;
+use crate::host::HostFp;
 use crate::system::PhysCode;
 use crate::tb::Tb;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use tulk_base::CpuState;
+use tulk_base::state::CELL_TEMPS;
 use tulk_codegen::Region;
+use tulk_frontend::debug::{Register, Registers, Source};
 use tulk_frontend::{CodeReader, TbKey};
 use tulk_ir::Unit;
 
@@ -14,12 +18,13 @@ use tulk_ir::Unit;
 pub struct Log {
     sink: Option<Arc<dyn LogSink>>,
     pub items: LogItems,
+    registers: OnceLock<Registers>,
 }
 
 impl Log {
     pub fn new(config: &Config) -> Log {
         let items = if config.log.is_some() { config.log_items } else { LogItems::default() };
-        Log { sink: config.log.clone(), items }
+        Log { sink: config.log.clone(), items, registers: OnceLock::new() }
     }
 
     fn write(&self, text: &str) {
@@ -68,8 +73,30 @@ impl Log {
 
     /// A block is about to run.
     #[cold]
-    pub fn exec(&self, key: TbKey) {
-        self.write(&format!("exec {} flags {:#x}\n", key.pc, key.flags));
+    pub fn exec(&self, engine: &Engine, key: TbKey, state: &CpuState) {
+        let mut text = format!("exec {} flags {:#x}\n", key.pc, key.flags);
+        if self.items.registers {
+            let mut copy = CpuState::new();
+            copy.cells.copy_from_slice(&state.cells);
+            engine.isa.save_fp(&mut copy, &mut HostFp);
+            // Blocks that others continue at are not told by the pc.
+            copy.set_pc(key.pc.0);
+            let all = self.registers.get_or_init(|| engine.isa.debug_registers());
+            // What only a debugger puts into temporaries is the board's.
+            let own = |r: &&Register| !matches!(r.source, Source::Cell(cell) if cell >= CELL_TEMPS);
+            for (n, register) in all.by_number().into_iter().filter(own).enumerate() {
+                let Some(value) = register.read(&mut copy) else { continue };
+                let between = if n % 8 == 0 { "\n  " } else { " " };
+                let _ = write!(
+                    text,
+                    "{}{}={value:x}",
+                    if n == 0 { "  " } else { between },
+                    register.name
+                );
+            }
+            text.push('\n');
+        }
+        self.write(&text);
     }
 }
 

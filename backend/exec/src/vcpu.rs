@@ -387,7 +387,7 @@ impl Vcpu {
                         break 'blocks;
                     }
                     if log_exec {
-                        engine.log.exec(tb.key);
+                        engine.log.exec(engine, tb.key, &self.state);
                     }
                     let mut way = Way {
                         tb,

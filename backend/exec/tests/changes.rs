@@ -382,14 +382,26 @@ fn logs_name_what_happens() {
         m.run_to(0, 1, "logs");
         (sink.0.lock().unwrap().clone(), m.code)
     };
-    let items =
-        tulk_exec::LogItems { in_asm: true, ir: true, ir_opt: true, out_asm: true, exec: false };
+    let items = tulk_exec::LogItems {
+        in_asm: true,
+        ir: true,
+        ir_opt: true,
+        out_asm: true,
+        ..Default::default()
+    };
     let (text, code) = run(items);
     for want in ["IN: ", "lifted", "optimised", "OUT: region", &format!("{code:#x}: ")] {
         assert!(text.contains(want), "{want} is missing in:\n{text}");
     }
     let (text, code) = run(tulk_exec::LogItems { exec: true, ..Default::default() });
     assert_eq!(text.matches(&format!("exec {code:#x} ")).count(), 10, "{text}");
+    let items = tulk_exec::LogItems { exec: true, registers: true, ..Default::default() };
+    let (text, code) = run(items);
+    for (n, round) in text.split(&format!("exec {code:#x} ")).skip(1).enumerate() {
+        let words: Vec<&str> = round.split_whitespace().collect();
+        assert!(words.contains(&&*format!("r1={:x}", 10 - n)), "{n}: {round}");
+        assert!(words.contains(&&*format!("pc={code:x}")), "{n}: {round}");
+    }
 }
 
 #[test]
