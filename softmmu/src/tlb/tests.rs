@@ -75,6 +75,53 @@ fn code_and_display_make_stores_slow() {
     assert!(owner.host(0xa000, 4, 0, true).is_some());
 }
 
+/// A debugger's pages are slow for data in every space and mode, in both directions, until it names others; nothing else is, and code
+/// is not.
+#[test]
+fn watched_pages_are_slow() {
+    let mem = memory();
+    let tlb = Tlb::new(mem, MODES);
+    let mut owner = TlbOwner::new(tlb.clone());
+    let map = mapping(0x3000, 12, true, false);
+    let fast = |owner: &TlbOwner, va: u64, mmu: u8| {
+        [false, true].map(|write| owner.host(va, 4, mmu, write).is_some())
+    };
+    fill(&mut owner, 0x7000, 0, &map);
+    assert_eq!(fast(&owner, 0x7000, 0), [true; 2]);
+    let (ticket, _) = owner.begin(0x8000, AccessKind::Read, 0);
+    tlb.watch(&[0x7000, 0x9000]);
+    // What was found is gone, and what was being looked for when the page was not watched is void.
+    assert_eq!((owner.find(0x7000, 0, false), fast(&owner, 0x7000, 0)), (None, [false; 2]));
+    assert_eq!(owner.insert(ticket, 0x8000, 0, &map), None);
+    for space in 0..2 {
+        owner.switch_space(space);
+        for mmu in 0..MODES {
+            for page in [0x6000, 0x7000, 0x8000, 0x9000] {
+                fill(&mut owner, page, mmu, &map);
+            }
+            // Found, but not fast; neighbours are fast, but not across the border.
+            for page in [0x7000, 0x9000] {
+                assert_eq!(fast(&owner, page + 0xff0, mmu), [false; 2], "{space} {mmu}");
+                assert_eq!(owner.find(page + 5, mmu, true).map(|f| f.pa), Some(0x3005));
+            }
+            for page in [0x6000, 0x8000] {
+                assert_eq!(fast(&owner, page + 0xffc, mmu), [true; 2], "{space} {mmu}");
+                assert_eq!(fast(&owner, page + 0xffd, mmu), [false; 2], "{space} {mmu}");
+            }
+            // It stays slow, whatever happens to the page.
+            owner.refresh(0x7000, mmu);
+            fill(&mut owner, 0x7000, mmu, &mapping(0x4000, 21, true, true));
+            assert_eq!(fast(&owner, 0x7000, mmu), [false; 2], "{space} {mmu}");
+        }
+    }
+    let (ticket, _) = owner.begin(0x7000, AccessKind::Exec, 0);
+    assert!(owner.insert_code(ticket, 0x7000, 0, &map, 5).is_some());
+    assert_eq!(owner.code_id(0x7000, 0), 5);
+    tlb.watch(&[]);
+    fill(&mut owner, 0x7000, 0, &map);
+    assert_eq!(fast(&owner, 0x7000, 0), [true; 2]);
+}
+
 #[test]
 fn a_drop_makes_tickets_void() {
     let mem = memory();
