@@ -8,6 +8,8 @@
 //! it as it was (`tests/garbage.rs`).
 #![forbid(unsafe_code)]
 
+pub mod extension;
+pub mod libraries;
 pub mod listen;
 pub mod registers;
 pub mod server;
@@ -122,6 +124,10 @@ pub trait Debuggee {
     }
     /// The program's path, to be opened by [`Debuggee::open`].
     fn exec_file(&self) -> Option<Vec<u8>> {
+        None
+    }
+    /// The guest's `siginfo_t` of the signal that the thread of the last stop is about to get.
+    fn siginfo(&self) -> Option<Vec<u8>> {
         None
     }
     /// A file as the guest would see it, for reading.

@@ -1,5 +1,6 @@
 //! The session: `gdbstub`'s state machine between a client and a [`Debuggee`].
 
+use crate::extension::{Packets, Renamed, SIGINFO_FEATURE, Vendor};
 use crate::listen::{Listener, Stream, wait};
 use crate::target::Debugged;
 use crate::{Debuggee, Stop, WatchKind};
@@ -46,84 +47,6 @@ pub fn signal_of(number: i32) -> Signal {
 /// The guest's number for GDB's signal; 0 when there is none.
 pub fn guest_signal(signal: Signal) -> i32 {
     (1..=64).find(|&n| signal_of(n) == signal).unwrap_or(0)
-}
-
-/// A connection that writes whole packets.
-pub struct Packets<S> {
-    stream: S,
-    out: Vec<u8>,
-    /// What goes out instead of the next packet, if that is the empty one: `gdbstub` did not know the question.
-    answer: Option<String>,
-}
-
-/// The empty packet.
-const UNKNOWN: &[u8] = b"$#00";
-
-impl<S: Write> Packets<S> {
-    pub fn new(stream: S) -> Packets<S> {
-        Packets { stream, out: Vec::new(), answer: None }
-    }
-}
-
-impl<S: Write> Connection for Packets<S> {
-    type Error = io::Error;
-    fn write(&mut self, byte: u8) -> io::Result<()> {
-        self.out.push(byte);
-        Ok(())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        if let Some(answer) = self.answer.take_if(|_| self.out.contains(&b'$'))
-            && self.out.ends_with(UNKNOWN)
-        {
-            self.out.truncate(self.out.len() - UNKNOWN.len());
-            let sum = answer.bytes().fold(0u8, u8::wrapping_add);
-            self.out.extend(format!("${answer}#{sum:02x}").bytes());
-        }
-        let result = self.stream.write_all(&self.out);
-        self.out.clear();
-        result
-    }
-}
-
-/// Looks at what comes in for packets of an emulator's own.
-#[derive(Default)]
-struct Vendor {
-    /// From the `$` on.
-    packet: Vec<u8>,
-}
-
-/// How such packets begin, and the longest one.
-const VENDOR: [&[u8]; 2] = [b"$qqemu.", b"$Qqemu."];
-const VENDOR_LEN: usize = 64;
-
-impl Vendor {
-    /// The packet that ends with this byte, without its frame.
-    fn take(&mut self, byte: u8) -> Option<String> {
-        if byte == b'$' {
-            self.packet.clear();
-        } else if self.packet.is_empty() {
-            return None;
-        }
-        self.packet.push(byte);
-        let len = self.packet.len();
-        let begins = |name: &&[u8]| self.packet.iter().zip(*name).all(|(a, b)| a == b);
-        if len > VENDOR_LEN || !VENDOR.iter().any(begins) {
-            self.packet.clear();
-            return None;
-        }
-        let body = self.packet.get(1..len.checked_sub(3)?)?;
-        let (b'#', [high, low]) =
-            (self.packet[len - 3], [self.packet[len - 2], self.packet[len - 1]])
-        else {
-            return None;
-        };
-        let digit = |b: u8| (b as char).to_digit(16);
-        let sum = body.iter().fold(0u8, |sum, b| sum.wrapping_add(*b));
-        let good = Some(sum as u32) == Some(digit(high)? << 4 | digit(low)?);
-        let body = String::from_utf8(body.to_vec()).ok().filter(|_| good);
-        self.packet.clear();
-        body
-    }
 }
 
 /// Bytes from a client and word of the guest.
@@ -198,42 +121,46 @@ pub fn session<C: Client>(guest: &mut dyn Debuggee, client: C, osabi: Option<&st
 }
 
 fn converse<C: Client>(target: &mut Debugged<'_>, client: C) -> End {
-    let built = GdbStub::builder(Packets::new(client)).packet_buffer_size(PACKET).build();
+    let mut packets = Packets::new(client);
+    packets.features = if target.has_siginfo() { SIGINFO_FEATURE } else { "" };
+    let built = GdbStub::builder(packets).packet_buffer_size(PACKET).build();
     let Ok(mut machine) =
         built.map_err(drop).and_then(|s| s.run_state_machine(target).map_err(drop))
     else {
         return End::Lost;
     };
     let mut buf = [0; 4096];
-    let (mut at, mut len) = (0, 0);
-    let mut vendor = Vendor::default();
+    let (mut input, mut at) = (Vec::new(), 0);
+    let (mut vendor, mut renamed) = (Vendor::default(), Renamed::default());
     loop {
         let next = match machine {
             Machine::Idle(mut idle) => {
-                if at == len {
+                if at == input.len() {
                     let conn = idle.borrow_conn();
                     if conn.flush().is_err() {
                         return End::Lost;
                     }
                     match conn.stream.receive(&mut buf, None) {
-                        Ok(Some(n)) if n > 0 => (at, len) = (0, n),
+                        Ok(Some(n)) if n > 0 => (input, at) = (renamed.pass(&buf[..n]), 0),
                         _ => return End::Lost,
                     }
+                    machine = idle.into();
+                    continue;
                 }
                 at += 1;
-                if let Some(packet) = vendor.take(buf[at - 1]) {
+                if let Some(packet) = vendor.take(input[at - 1]) {
                     idle.borrow_conn().answer = target.guest.vendor(&packet);
                 }
-                idle.incoming_data(target, buf[at - 1])
+                idle.incoming_data(target, input[at - 1])
             }
             Machine::Running(mut running) => {
-                if at == len {
+                if at == input.len() {
                     let conn = running.borrow_conn();
                     if conn.flush().is_err() {
                         return End::Lost;
                     }
                     match conn.stream.receive(&mut buf, Some(target.guest.event_fd())) {
-                        Ok(Some(n)) if n > 0 => (at, len) = (0, n),
+                        Ok(Some(n)) if n > 0 => (input, at) = (renamed.pass(&buf[..n]), 0),
                         Ok(None) => {
                             let Some(stop) = target.guest.poll() else {
                                 machine = running.into();
@@ -253,9 +180,11 @@ fn converse<C: Client>(target: &mut Debugged<'_>, client: C) -> End {
                         }
                         _ => return End::Lost,
                     }
+                    machine = running.into();
+                    continue;
                 }
                 at += 1;
-                running.incoming_data(target, buf[at - 1])
+                running.incoming_data(target, input[at - 1])
             }
             Machine::CtrlCInterrupt(interrupt) => {
                 let tid = target.guest.stop();
@@ -325,31 +254,6 @@ pub fn serve(guest: &mut dyn Debuggee, listener: &Listener, osabi: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn packets_of_an_emulator() {
-        let taken = |input: &[u8]| {
-            let mut vendor = Vendor::default();
-            input.iter().filter_map(|&b| vendor.take(b)).collect::<Vec<_>>()
-        };
-        assert_eq!(taken(b"$g#67+$qqemu.sstep#2a$qqemu.sstep#2b"), [0; 0].map(|_: i32| ""));
-        let sum = |body: &str| body.bytes().fold(0u8, u8::wrapping_add);
-        let packet = |body: &str| format!("${body}#{:02x}", sum(body));
-        let both = ["qqemu.sstep", "Qqemu.PhyMemMode:1"];
-        let input = format!("+{}${}{}", packet(both[0]), packet("m0,4"), packet(both[1]));
-        assert_eq!(taken(input.as_bytes()), both);
-        let mut out = Packets::new(Vec::new());
-        out.answer = Some("1".into());
-        for text in [&b"+"[..], b"$#00", b"$#00"] {
-            text.iter().for_each(|&b| out.write(b).unwrap());
-            out.flush().unwrap();
-        }
-        assert_eq!(out.stream, b"+$1#31$#00");
-        out.answer = Some("1".into());
-        b"$OK#9a".iter().for_each(|&b| out.write(b).unwrap());
-        out.flush().unwrap();
-        assert!(out.stream.ends_with(b"$OK#9a") && out.answer.is_none());
-    }
 
     #[test]
     fn signals_there_and_back() {

@@ -1,5 +1,6 @@
 //! A [`Debuggee`] as `gdbstub`'s target.
 
+use crate::extension::SIGINFO;
 use crate::registers::{AnyGuest, Image, Number, description};
 use crate::{Action, Catch, Debuggee, File, Go, Watchpoint};
 use gdbstub::common::{Pid, Signal, Tid};
@@ -15,12 +16,13 @@ use gdbstub::target::ext::host_io::*;
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
 use gdbstub::target::ext::target_description_xml_override::*;
 use gdbstub::target::ext::thread_extra_info::{ThreadExtraInfo, ThreadExtraInfoOps};
-use gdbstub::target::ext::{auxv, exec_file};
+use gdbstub::target::ext::{auxv, exec_file, host_info, libraries, memory_map, process_info};
 use gdbstub::target::{Target, TargetError, TargetResult};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use tulk_base::GuestVa;
+use tulk_frontend::debug::Registers;
 
 /// Most files that a client may have open.
 const MAX_FILES: usize = 64;
@@ -34,6 +36,10 @@ pub struct Debugged<'a> {
     xml: String,
     auxv: Option<Vec<u8>>,
     exec_file: Option<Vec<u8>>,
+    /// Those that are there since the last stop, once somebody asked.
+    libraries: Option<String>,
+    memory_map: String,
+    triple: Option<&'static str>,
     names: BTreeMap<u32, String>,
     files: BTreeMap<u32, File>,
     rest: Action,
@@ -50,6 +56,9 @@ impl<'a> Debugged<'a> {
             xml: description(guest.registers(), osabi),
             auxv: guest.auxv(),
             exec_file: guest.exec_file(),
+            libraries: None,
+            memory_map: memory_map(guest.registers()),
+            triple: triple(guest),
             guest,
             names: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -62,8 +71,13 @@ impl<'a> Debugged<'a> {
     pub fn was_killed(&self) -> bool {
         self.killed
     }
+    /// A user program: what waits for it can be asked.
+    pub fn has_siginfo(&self) -> bool {
+        self.auxv.is_some()
+    }
     /// To be called at each stop.
     pub fn stopped(&mut self) {
+        self.libraries = None;
         self.names = self.guest.threads().iter().map(|&t| (t, self.guest.thread_name(t))).collect();
     }
     fn act(&mut self, tid: Tid, go: Go, signal: Option<Signal>) {
@@ -72,6 +86,40 @@ impl<'a> Debugged<'a> {
             self.actions.push((tid, Action { go, signal }));
         }
     }
+}
+
+/// Bytes of a pointer.
+fn word(registers: &Registers) -> u64 {
+    if registers.architecture == "i386" { 4 } else { 8 }
+}
+
+/// LLVM's name of the guest, for lldb.
+fn triple(guest: &dyn Debuggee) -> Option<&'static str> {
+    Some(match (guest.registers().architecture, guest.exec_file().is_some()) {
+        ("aarch64", true) => "aarch64-unknown-linux-gnu",
+        ("i386", true) => "i386-unknown-linux-gnu",
+        ("i386:x86-64", true) => "x86_64-unknown-linux-gnu",
+        ("i386", false) => "i386-unknown-unknown",
+        ("i386:x86-64", false) => "x86_64-unknown-unknown",
+        _ => return None,
+    })
+}
+
+/// Everything can be read and written that is there: what is where changes as the guest runs, and gdb asks only once.
+fn memory_map(registers: &Registers) -> String {
+    // 2^64 bytes are more than a length can say.
+    let pieces: &[(u64, u64)] = match word(registers) {
+        4 => &[(0, 1 << 32)],
+        _ => &[(0, 1 << 63), (1 << 63, 1 << 63)],
+    };
+    let rows = pieces.iter().map(|(start, length)| {
+        format!("<memory type=\"ram\" start=\"{start:#x}\" length=\"{length:#x}\"/>\n")
+    });
+    format!(
+        "<?xml version=\"1.0\"?>\n<!DOCTYPE memory-map PUBLIC \"+//IDN gnu.org//DTD GDB Memory Map V1.0//EN\" \
+         \"http://sourceware.org/gdb/gdb-memory-map.dtd\">\n<memory-map>\n{}</memory-map>\n",
+        rows.collect::<String>()
+    )
 }
 
 fn number(tid: Tid) -> u32 {
@@ -132,6 +180,24 @@ impl Target for Debugged<'_> {
     }
     fn support_auxv(&mut self) -> Option<auxv::AuxvOps<'_, Self>> {
         if self.auxv.is_some() { Some(self) } else { None }
+    }
+    fn support_memory_map(&mut self) -> Option<memory_map::MemoryMapOps<'_, Self>> {
+        Some(self)
+    }
+    /// Asked in front of each reading.
+    fn support_libraries_svr4(&mut self) -> Option<libraries::LibrariesSvr4Ops<'_, Self>> {
+        let auxv = self.auxv.as_deref()?;
+        if self.libraries.is_none() {
+            let word = word(self.guest.registers());
+            self.libraries = Some(crate::libraries::svr4(self.guest, auxv, word));
+        }
+        Some(self)
+    }
+    fn support_host_info(&mut self) -> Option<host_info::HostInfoOps<'_, Self>> {
+        if self.triple.is_some() { Some(self) } else { None }
+    }
+    fn support_process_info(&mut self) -> Option<process_info::ProcessInfoOps<'_, Self>> {
+        if self.triple.is_some() { Some(self) } else { None }
     }
 }
 
@@ -386,6 +452,10 @@ impl TargetDescriptionXmlOverride for Debugged<'_> {
     ) -> TargetResult<usize, Self> {
         match annex {
             b"target.xml" => Ok(piece(self.xml.as_bytes(), offset, length, buf)),
+            SIGINFO => match self.guest.siginfo() {
+                Some(info) => Ok(piece(&info, offset, length, buf)),
+                None => Err(TargetError::Errno(EINVAL)),
+            },
             _ => Err(TargetError::NonFatal),
         }
     }
@@ -405,6 +475,53 @@ impl exec_file::ExecFile for Debugged<'_> {
         buf: &mut [u8],
     ) -> TargetResult<usize, Self> {
         Ok(piece(self.exec_file.as_deref().unwrap_or_default(), offset, length, buf))
+    }
+}
+
+impl memory_map::MemoryMap for Debugged<'_> {
+    fn memory_map_xml(
+        &self,
+        offset: u64,
+        length: usize,
+        buf: &mut [u8],
+    ) -> TargetResult<usize, Self> {
+        Ok(piece(self.memory_map.as_bytes(), offset, length, buf))
+    }
+}
+impl libraries::LibrariesSvr4 for Debugged<'_> {
+    fn get_libraries_svr4(
+        &self,
+        offset: u64,
+        length: usize,
+        buf: &mut [u8],
+    ) -> TargetResult<usize, Self> {
+        let list = self.libraries.as_deref().unwrap_or_default();
+        Ok(piece(list.as_bytes(), offset, length, buf))
+    }
+}
+impl host_info::HostInfo for Debugged<'_> {
+    fn host_info(
+        &self,
+        item: &mut dyn FnMut(&host_info::HostInfoResponse<'_>),
+    ) -> Result<(), Infallible> {
+        use host_info::HostInfoResponse::*;
+        item(&Triple(self.triple.unwrap_or_default()));
+        item(&Endianness(gdbstub::common::Endianness::Little));
+        item(&PointerSize(word(self.guest.registers()) as usize));
+        Ok(())
+    }
+}
+impl process_info::ProcessInfo for Debugged<'_> {
+    /// Without the number, which `gdbstub` writes in decimal and lldb reads in hexadecimal; stops have it, too.
+    fn process_info(
+        &self,
+        item: &mut dyn FnMut(&process_info::ProcessInfoResponse<'_>),
+    ) -> Result<(), Infallible> {
+        use process_info::ProcessInfoResponse::*;
+        item(&Triple(self.triple.unwrap_or_default()));
+        item(&Endianness(gdbstub::common::Endianness::Little));
+        item(&PointerSize(word(self.guest.registers()) as usize));
+        Ok(())
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Slot {
     pub action: Action,
     /// The signal whose delivery it waits with; 0 for none.
     pub signal: i32,
+    /// Its `siginfo_t`, as the guest would get it.
+    pub siginfo: Vec<u8>,
     /// At the entry or end of this system call.
     pub call: Option<u64>,
 }
@@ -299,6 +301,7 @@ impl ThreadDebug {
             event: None,
             action: GO,
             signal: 0,
+            siginfo: Vec::new(),
             call: None,
         };
         debugger.copy(&mut slot.registers, state);
@@ -435,6 +438,7 @@ pub fn run(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> Opti
         }
         return None;
     }
+    thread.step_from = vcpu.state.pc();
     let exit = if stepping { vcpu.step_one() } else { vcpu.run() };
     let pc = vcpu.state.pc();
     let stop = match exit {
@@ -455,22 +459,34 @@ pub fn run(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> Opti
     None
 }
 
-/// A step led out of guest code, from `pc`, and is done if that moved the pc.
-pub fn step_done(thread: &Thread, state: &mut CpuState, pc: u64) {
+/// A step led out of guest code, and is done if it is not where it began: what is to be run again is not done.
+pub fn step_done(thread: &Thread, state: &mut CpuState) {
     let Some(debug) = &thread.debug else { return };
     let go = debug.debugger.lock().threads.get(&debug.tid).map(|slot| slot.action.go);
-    if matches!(go, Some(Go::Step | Go::StepRange(..))) && state.pc() != pc {
+    if matches!(go, Some(Go::Step | Go::StepRange(..))) && state.pc() != thread.step_from {
         debug.report(state, Stop::Stepped(debug.tid), None);
     }
 }
 
 /// A signal is about to be delivered: the debugger decides which, if any, will be.
-pub fn signal(thread: &Thread, state: &mut CpuState, number: i32) -> Option<i32> {
+pub fn signal(
+    process: &Process,
+    thread: &Thread,
+    state: &mut CpuState,
+    number: i32,
+    info: &[u8; SIGINFO_BYTES],
+) -> Option<i32> {
     let Some(debug) = thread.debug.as_ref().filter(|_| !thread.undebugged_signal) else {
         return Some(number);
     };
-    if !debug.debugger.lock().attached {
-        return Some(number);
+    {
+        let mut inner = debug.debugger.lock();
+        if !inner.attached {
+            return Some(number);
+        }
+        if let Some(slot) = inner.threads.get_mut(&debug.tid) {
+            slot.siginfo = process.abi.siginfo_bytes(info).to_vec();
+        }
     }
     let action = debug.report(state, Stop::Signal(debug.tid, number), None);
     (action.signal != 0).then_some(action.signal)

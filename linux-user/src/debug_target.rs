@@ -222,6 +222,11 @@ impl Debuggee for Program {
     fn exec_file(&self) -> Option<Vec<u8>> {
         Some(self.process.exe().into_os_string().as_bytes().to_vec())
     }
+    fn siginfo(&self) -> Option<Vec<u8>> {
+        let inner = self.debugger.lock();
+        let slot = inner.threads.get(&inner.current).filter(|slot| slot.signal != 0)?;
+        Some(slot.siginfo.clone())
+    }
     fn open(&self, path: &[u8]) -> std::io::Result<File> {
         let invalid = |_| std::io::Error::from(std::io::ErrorKind::InvalidInput);
         let name = CString::new(path).map_err(invalid)?;

@@ -327,7 +327,7 @@ fn force(
     number: i32,
     info: &[u8; SIGINFO_BYTES],
 ) {
-    let Some(chosen) = debug::signal(thread, state, number) else { return };
+    let Some(chosen) = debug::signal(process, thread, state, number, info) else { return };
     let renamed = siginfo(chosen, 0, 0);
     let (number, info) = if chosen == number { (number, info) } else { (chosen, &renamed) };
     let action = thread.actions.get(number);
@@ -429,7 +429,9 @@ pub fn deliver(
         if now != 0 {
             let number = now.trailing_zeros() as i32 + 1;
             let Some(mut info) = thread.signals.mailbox.take(number) else { continue };
-            let Some(chosen) = debug::signal(thread, state, number) else { continue };
+            let Some(chosen) = debug::signal(process, thread, state, number, &info) else {
+                continue;
+            };
             if chosen != number {
                 info = siginfo(chosen, 0, 0);
             }

@@ -52,7 +52,6 @@ fn serve(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
                 None => continue,
             },
         };
-        let left_at = vcpu.state.pc();
         match exit {
             Exit::Interrupted => {}
             Exit::Breakpoint | Exit::Watch(_) | Exit::Stepped => {}
@@ -95,7 +94,7 @@ fn serve(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
         }
         process.abi.before_guest(process, &mut vcpu.state);
         if thread.debug.is_some() {
-            debug::step_done(thread, &mut vcpu.state, left_at);
+            debug::step_done(thread, &mut vcpu.state);
         }
     }
 }

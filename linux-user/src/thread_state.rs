@@ -27,6 +27,8 @@ pub struct Thread {
     pub debug: Option<ThreadDebug>,
     /// The debugger itself sends the signal that is being delivered.
     pub undebugged_signal: bool,
+    /// Where the instruction is that a debugger's step runs.
+    pub step_from: u64,
 }
 
 impl Thread {
@@ -44,6 +46,7 @@ impl Thread {
             vfork: None,
             debug: None,
             undebugged_signal: false,
+            step_from: 0,
         }
     }
 }
