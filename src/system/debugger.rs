@@ -257,6 +257,8 @@ impl Target {
         self.machine.engine.clear_breakpoints();
         self.machine.engine.clear_watchpoints();
         (self.attached, self.physical, self.step) = (false, false, STEP_FLAGS);
+        // The next client begins with the first processor, as the first one did.
+        self.current = 1;
         self.debugger.listens.store(false, Ordering::SeqCst);
     }
 }
