@@ -55,6 +55,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "tulk-x86",
             "tulk-softmmu",
             "tulk-linux-user",
+            "tulk-gdb",
         ],
     ),
 ];

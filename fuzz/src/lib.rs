@@ -7,6 +7,7 @@
 
 mod aarch64;
 mod elf;
+mod gdb;
 mod ir;
 mod lifted;
 pub mod mutate;
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "elf", run: elf::run, seeds: elf::seeds, focus: |len| len.min(512) },
     Target { name: "aarch64", run: aarch64::run, seeds: aarch64::seeds, focus: |len| len },
     Target { name: "x86", run: x86::run, seeds: x86::seeds, focus: |len| len },
+    Target { name: "gdb", run: gdb::run, seeds: gdb::seeds, focus: |len| len },
     Target { name: "ir", run: ir::run, seeds: ir::seeds, focus: |len| len },
 ];
 

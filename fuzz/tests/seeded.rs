@@ -41,6 +41,11 @@ fn x86() {
 }
 
 #[test]
+fn gdb() {
+    check("gdb", 20_000);
+}
+
+#[test]
 fn ir() {
     check("ir", 4_000);
 }
