@@ -5,134 +5,17 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
-use support::gdb::{START, first_missing};
+use support::gdb_machine::{Machine, TIERS, expect, kernel, marked, tools};
 use support::initramfs::linux;
 use support::packets::{self, Spoiler};
-use support::{missing, tulk};
-
-/// `tulk system -gdb` in its own directory.
-struct Machine {
-    dir: tempfile::TempDir,
-    child: Child,
-}
-
-fn tools() -> bool {
-    let firmware = Path::new("/usr/share/seabios/bios-256k.bin").exists();
-    let gdb = Command::new("gdb-multiarch").arg("--version").output().is_ok();
-    for (there, what) in [(firmware, "seabios"), (gdb, "gdb-multiarch")] {
-        if !there {
-            missing(what);
-            return false;
-        }
-    }
-    true
-}
-
-impl Machine {
-    fn start(options: &[&str]) -> Machine {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("gdb");
-        let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", "400"]).arg(tulk()).arg("system");
-        command.arg("-gdb").arg(format!("unix:{}", socket.display())).args(options);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().expect("tulk starts");
-        for _ in 0..400 {
-            if socket.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Machine { dir, child }
-    }
-    /// The small kernel, waiting at the reset vector.
-    fn kernel(kernel: &Path, options: &[&str]) -> Machine {
-        let fixed = ["-S", "-nodefaults", "-display", "none", "-m", "64", "-device"];
-        let exit = ["isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel.to_str().unwrap()];
-        Machine::start(&[&fixed[..], &exit, options].concat())
-    }
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("gdb")
-    }
-    /// What gdb prints in one session.
-    fn gdb(&self, symbols: Option<&Path>, script: &str) -> String {
-        let file = self.dir.path().join("script");
-        let mut text = std::fs::File::create(&file).unwrap();
-        let socket = self.socket();
-        writeln!(text, "{START}\ntarget remote {}\n{script}", socket.display()).unwrap();
-        Self::run(&["-x", file.to_str().unwrap()], symbols)
-    }
-    /// The same with commands that may fail: gdb goes on with the next one.
-    fn commands(&self, symbols: Option<&Path>, commands: &str) -> String {
-        let connect = format!("target remote {}", self.socket().display());
-        let all = ["set pagination off", "set confirm off", "set width 0", &connect];
-        let words: Vec<&str> =
-            all.into_iter().chain(commands.lines()).flat_map(|line| ["-ex", line]).collect();
-        Self::run(&words, symbols)
-    }
-    fn run(words: &[&str], symbols: Option<&Path>) -> String {
-        // What gdb says goes to two streams, as it likes.
-        let out = Command::new("sh")
-            .args(["-c", "exec \"$@\" 2>&1", "sh", "timeout", "--signal=KILL", "300"])
-            .args(["gdb-multiarch", "-nx", "-batch"])
-            .args(words)
-            .args(symbols)
-            .stdin(Stdio::null())
-            .output()
-            .expect("gdb runs");
-        String::from_utf8_lossy(&out.stdout).into_owned()
-    }
-    /// How it ended: status and what it printed.
-    fn end(self) -> (Option<i32>, String) {
-        let out = self.child.wait_with_output().unwrap();
-        let text = [out.stdout, out.stderr].concat();
-        (out.status.code(), String::from_utf8_lossy(&text).into_owned())
-    }
-}
-
-/// All of `lines` occur in gdb's output, in this order.
-#[track_caller]
-fn expect(output: &str, lines: &[&str]) {
-    if let Some(line) = first_missing(output, lines) {
-        panic!("no `{line}` in\n{output}");
-    }
-}
-
-/// The lines that begin with this mark, without it.
-fn marked<'a>(output: &'a str, mark: &str) -> Vec<&'a str> {
-    output.lines().filter_map(|line| line.strip_prefix(mark)).collect()
-}
-
-/// Builds the small kernel.
-fn kernel(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/gdb/kernel.c");
-    let out = dir.join("kernel");
-    let compiler = support::Guest::X86_64.compiler();
-    let built = Command::new(compiler)
-        .args(["-g", "-O1", "-ffreestanding", "-fno-pie", "-no-pie", "-nostdlib", "-static"])
-        .args(["-mno-red-zone", "-fno-stack-protector", "-fno-omit-frame-pointer", "-w"])
-        .args(["-fcf-protection=none", "-Wl,-Ttext=0x100000,-N,--build-id=none,-e,start32"])
-        .args(flags)
-        .arg("-o")
-        .args([&out, &source])
-        .status();
-    let Ok(built) = built else {
-        missing(compiler);
-        return None;
-    };
-    assert!(built.success());
-    Some(out)
-}
 
 /// A packet, behind the acknowledgement of the one before.
 fn packet(body: &[u8]) -> Vec<u8> {
     [b"+".as_slice(), &packets::packet(body)].concat()
 }
-
-const TIERS: [&str; 4] = ["interp", "baseline", "jit", "mixed"];
 
 /// Firmware's first instruction, the boot sector, protected and long mode of the demonstration.
 #[test]
@@ -476,6 +359,84 @@ fn clients_come_and_go() {
     expect(&out, &["killed"]);
     let (status, text) = machine.end();
     assert_eq!(status, Some(0), "{text}");
+}
+
+/// A step over a fault, an interrupt's instruction or a system call leads to the first instruction of its handler, and from the handler's
+/// last one back.
+#[test]
+fn steps_into_handlers() {
+    if !tools() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(kernel) = kernel(dir.path(), &[]) else { return };
+    for tier in TIERS {
+        let machine = Machine::kernel(&kernel, &["-accel", &format!("tcg,tier={tier}")]);
+        let script = "break *(resume - 10)\ncontinue\nstepi\ninfo symbol $pc\nstepi 3\ninfo symbol $pc\nstepi\nprintf \"resume %d\\n\", $pc == (unsigned long) resume\n\
+             break *(char *) &call\ncontinue\nstepi\ninfo symbol $pc\nstepi 2\nprintf \"fast %d\\n\", $pc == (unsigned long) &fast\n\
+             stepi\ninfo symbol $pc\nprintf \"to %d\\n\", $rcx == (unsigned long) &back\nstepi 2\nprintf \"back %d\\n\", $pc == (unsigned long) &back\np calls\n\
+             delete\ncontinue";
+        let out = machine.gdb(Some(&kernel), script);
+        expect(
+            &out,
+            &[
+                "on_page_fault in section",
+                "on_page_fault + ",
+                "resume 1",
+                "on_call in section",
+                "fast 1",
+                "on_syscall in section",
+                "to 1",
+                "back 1",
+                "$1 = 2",
+                "exited with code 07",
+            ],
+        );
+        assert_eq!(machine.end().0, Some(7), "{tier}");
+    }
+}
+
+/// Every command that a debugger's user expects, with what it must show.
+#[test]
+fn monitor_commands() {
+    if !tools() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(kernel) = kernel(dir.path(), &["-DSECOND"]) else { return };
+    let machine = Machine::kernel(&kernel, &["-smp", "2", "-device", "virtio-rng-pci"]);
+    let ask = "echo == \\n\nmonitor ";
+    let commands = [
+        ("help", &["system_reset", "info tb", "info devices", "xp", "quit"][..]),
+        ("info registers", &["RIP=", "CR3=", "EFER=", "GDT="]),
+        ("info mem", &["0000000000000000-", "rw"]),
+        ("info tlb", &["0000000000200000: 0000000000200000"]),
+        ("info irq", &["0"]),
+        ("info pic", &["pic0:", "pic1:", "irr="]),
+        ("info lapic", &["LVT0", "SPIV"]),
+        ("info devices", &["PCI device", "0000000000000000-"]),
+        ("info tb", &["blocks"]),
+        ("xp /2xg &global", &[]),
+        ("xp /4xb 0xfffffff0", &["0xea 0x5b 0xe0 0x00"]),
+        ("x /2i $pc", &["0x"]),
+        ("nonsense", &["unknown command: 'nonsense'"]),
+    ];
+    let script: String = commands.iter().map(|(c, _)| format!("{ask}{c}\n")).collect();
+    // The machine is reset and comes to the same place again; then it ends.
+    let script = format!(
+        "break second\ncontinue\n{script}echo == \\n\nmonitor system_reset\nflushregs\nprintf \"at %lx\\n\", $pc\ncontinue\n\
+         printf \"rounds %d\\n\", global > 1\nmonitor quit"
+    );
+    let out = machine.commands(Some(&kernel), &script);
+    let mut answers = out.split("== \n").skip(1);
+    for (command, lines) in commands {
+        let answer = answers.next().unwrap_or_else(|| panic!("{command}: {out}"));
+        for line in lines {
+            assert!(answer.contains(line), "{command}: no `{line}` in\n{answer}");
+        }
+    }
+    expect(answers.next().unwrap(), &["at fffffff0", "Breakpoint 1, second ()", "rounds 1"]);
+    assert_eq!(machine.end().0, Some(0));
 }
 
 #[test]

@@ -117,6 +117,12 @@ impl Debuggee {
     pub fn gdb(&self, socket: &Path, file: Option<&Path>, script: &str) -> String {
         text(&self.spawn_gdb(socket, file, script).wait_with_output().unwrap())
     }
+    /// Sends tulk a signal (`timeout` passes it on).
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.args([&format!("-{name}"), &self.child.id().to_string()]);
+        assert!(kill.status().unwrap().success());
+    }
     pub fn end(self) -> (Option<i32>, String) {
         let out = self.child.wait_with_output().unwrap();
         (out.status.code(), text(&out))

@@ -3,8 +3,10 @@
 
 pub mod console;
 pub mod gdb;
+pub mod gdb_machine;
 pub mod initramfs;
 pub mod packets;
+pub mod rsp;
 pub mod sandbox;
 
 use std::ffi::OsStr;
