@@ -512,6 +512,13 @@ impl<'a> Builder<'a> {
         self.unit.guest_insns += 1;
         self.emit(Inst { imm: pc as i64, imm2: len, ..Inst::new(Op::Insn, Type::I64) });
     }
+    /// The guest instruction that has just been started replaces all slots of [`crate::RegLayout::overwrite`] before it reads
+    /// them, and cannot fault: a region need not store them for it.
+    pub fn overwriting(&mut self) {
+        if let Some(inst) = self.unit.insts.last_mut().filter(|inst| inst.op == Op::Insn) {
+            inst.aux = 0x80;
+        }
+    }
     /// A label for a block to be placed later.
     pub fn label(&mut self) -> Label {
         self.labels.push(UNPLACED);

@@ -34,6 +34,8 @@ pub struct SlotDef {
     pub gdb: Option<u16>,
     /// Lifted code may depend on its value without a `get`, see [`RegLayout::imply`].
     pub implied: bool,
+    /// See [`RegLayout::overwrite`].
+    pub overwritten: bool,
 }
 
 /// All registers of a guest. Slots never overlap. The pc is not a slot: it is cell 0.
@@ -56,7 +58,14 @@ impl RegLayout {
         let cell = self.next_cell.next_multiple_of(ty.cells());
         self.next_cell = cell + ty.cells();
         assert!(self.next_cell <= CELL_TEMPS, "guest register layout is full");
-        self.slots.push(SlotDef { name: name.into(), ty, cell, gdb, implied: false });
+        self.slots.push(SlotDef {
+            name: name.into(),
+            ty,
+            cell,
+            gdb,
+            implied: false,
+            overwritten: false,
+        });
         Slot(self.slots.len() as u16 - 1)
     }
 
@@ -65,6 +74,12 @@ impl RegLayout {
     /// are stored.
     pub fn imply(&mut self, slots: impl IntoIterator<Item = Slot>) {
         slots.into_iter().for_each(|slot| self.slots[slot.0 as usize].implied = true);
+    }
+
+    /// Marks slots that most instructions replace as a whole, such as those of the arithmetic flags.
+    /// [`crate::Builder::overwriting`] says which instructions do, also where nobody reads what they write and no `set` says so.
+    pub fn overwrite(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        slots.into_iter().for_each(|slot| self.slots[slot.0 as usize].overwritten = true);
     }
 
     pub fn slots(&self) -> &[SlotDef] {

@@ -88,6 +88,9 @@ pub enum Aux {
     Exit,
     /// Bit 7 set: signalling comparison.
     Signalling,
+    /// Bit 7 set: the guest instruction replaces all slots of [`crate::RegLayout::overwrite`] before it reads them, and
+    /// cannot fault.
+    Overwriting,
 }
 
 /// What `imm` and `imm2` hold.
@@ -366,7 +369,7 @@ ops! {
 
     // Helpers and control.
     Call "call" Any (Helper, Helper, Helper) -> Helper, None, Helper, false, [FAULT READ WRITE SLOT FLAGS KEEP] "Calls a helper of the guest's table; effects as its row says.";
-    Insn "insn" Unused () -> None, None, Insn, false, [KEEP] "A guest instruction starts: faults from here on belong to it.";
+    Insn "insn" Unused () -> None, Overwriting, Insn, false, [KEEP] "A guest instruction starts: faults from here on belong to it.";
     Jump "jump" Unused () -> None, None, Block, false, [END] "To a later block of the unit.";
     Brif "brif" Unused (Bool) -> None, None, Blocks, false, [END] "To a later block by truth value.";
     ExitDirect "exit" Unused (OptI64, OptI64) -> None, Exit, Pc, false, [END] "To the translation block at a constant pc. For a call operand 1 is the guest's return pc. Operand 2, if present, is a constant, the new key flags; else this unit's. Kinds are hints: a backend may treat each as a jump.";

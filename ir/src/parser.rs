@@ -315,6 +315,13 @@ impl Parser<'_> {
         if kind == Aux::Signalling && word == "sig" {
             return Ok(0x80);
         }
+        if kind == Aux::Overwriting {
+            let marked = word == "overwriting";
+            if !marked {
+                *c = before;
+            }
+            return Ok((marked as u8) << 7);
+        }
         let (name, flag) = match word.split_once('.') {
             Some((name, flag)) => (name, Some(flag)),
             None => (word, None),

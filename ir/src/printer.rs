@@ -115,7 +115,7 @@ pub(crate) fn aux_names(aux: Aux) -> Vec<&'static str> {
         all.iter().map(|&x| name(x)).collect()
     }
     match aux {
-        Aux::None => Vec::new(),
+        Aux::None | Aux::Overwriting => Vec::new(),
         Aux::IntCc => names(IntCc::ALL, IntCc::name),
         Aux::FloatCc => names(FloatCc::ALL, FloatCc::name),
         Aux::RoundExact | Aux::RoundRange => names(Round::ALL, Round::name),
@@ -134,6 +134,9 @@ fn write_aux(f: &mut Formatter<'_>, kind: Aux, aux: u8) -> fmt::Result {
     }
     if kind == Aux::Signalling {
         return f.write_str(if aux & 0x80 != 0 { " sig" } else { " quiet" });
+    }
+    if kind == Aux::Overwriting {
+        return f.write_str(if aux & 0x80 != 0 { " overwriting" } else { "" });
     }
     match aux_names(kind).get((aux & 0x7f) as usize) {
         Some(name) => write!(f, " {name}")?,

@@ -336,14 +336,15 @@ impl Verifier<'_> {
 
     fn aux(&mut self, inst: &Inst, kind: Aux) {
         let flag = inst.aux & 0x80 != 0;
-        let flag_allowed = aux_flag_name(kind).is_some() || kind == Aux::Signalling;
+        let flag_allowed =
+            aux_flag_name(kind).is_some() || matches!(kind, Aux::Signalling | Aux::Overwriting);
         self.check(!flag || flag_allowed, || "the flag bit of aux is set".into());
         let unsigned = matches!(inst.op, Op::FtoU | Op::VftoU);
         self.check(!flag || !unsigned, || {
             "only signed conversions give an indefinite number".into()
         });
         let count = match kind {
-            Aux::None => 1,
+            Aux::None | Aux::Overwriting => 1,
             Aux::Rmw => RMW_NAMES.len(),
             _ => aux_names(kind).len(),
         };

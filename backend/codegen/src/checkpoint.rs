@@ -17,6 +17,9 @@
 //! So they do where an instruction is its own checkpoint, of which the passes know nothing. What a lifter knows without
 //! reading it, such as the translation key, is in implied slots ([`tulk_ir::RegLayout::imply`]), which always count.
 //!
+//! Flags that nobody reads have no `set`, so instructions that overwrite all of them say so
+//! ([`tulk_ir::Builder::overwriting`]); at a checkpoint that is one they are not stored, implied or not.
+//!
 //! The fault map names the checkpoint of each instruction. Where it depends on the way taken, the checkpoints of the
 //! region that may be meant write it to the pc cell ([`crate::FaultMap::CHECKPOINT`]).
 
@@ -147,6 +150,10 @@ impl Checkpoints {
                         Op::Get => observed.insert(flow.var(node.unit, inst.slot())),
                         Op::Set => observed.remove(flow.var(node.unit, inst.slot())),
                         Op::Insn => {
+                            // Whatever the way on does, it does not see what they held before.
+                            if inst.aux_flag() {
+                                observed.subtract(flow.overwritten());
+                            }
                             let Some(point) = self.at[n].iter_mut().find(|c| c.at == at) else {
                                 continue;
                             };
@@ -158,6 +165,9 @@ impl Checkpoints {
                             }
                             observed.intersect(flow.all_slots());
                             observed.union(flow.implied());
+                            if inst.aux_flag() {
+                                observed.subtract(flow.overwritten());
+                            }
                             point.stored = std::mem::replace(&mut observed, locals);
                         }
                         _ if faults(inst) => {

@@ -146,6 +146,7 @@ pub struct Flow {
     units: HashMap<(u64, u64), usize>,
     all_slots: Bits,
     implied: Bits,
+    overwritten: Bits,
 }
 
 /// See [`Flow::peeled`].
@@ -177,6 +178,7 @@ impl Flow {
             units: HashMap::new(),
             all_slots: Bits::default(),
             implied: Bits::default(),
+            overwritten: Bits::default(),
         };
         // The second of two, see `peeled`.
         for (i, unit) in input.units.iter().enumerate() {
@@ -255,6 +257,9 @@ impl Flow {
         let slots = self.vars.len();
         let implied = self.slot_vars.iter().filter(|(n, _)| input.layout.def(Slot(**n)).implied);
         let implied: Vec<usize> = implied.map(|(_, &var)| var).collect();
+        let overwritten =
+            self.slot_vars.iter().filter(|(n, _)| input.layout.def(Slot(**n)).overwritten);
+        let overwritten: Vec<usize> = overwritten.map(|(_, &var)| var).collect();
         for unit in input.units {
             self.local_base.push(self.vars.len());
             self.vars.extend(unit.locals.iter().map(|&ty| Var { ty, cell: None }));
@@ -263,6 +268,8 @@ impl Flow {
         (0..slots).for_each(|i| self.all_slots.insert(i));
         self.implied = Bits::new(self.vars.len());
         implied.into_iter().for_each(|i| self.implied.insert(i));
+        self.overwritten = Bits::new(self.vars.len());
+        overwritten.into_iter().for_each(|i| self.overwritten.insert(i));
     }
 
     fn build_nodes(&mut self, input: &RegionInput<'_>) {
@@ -383,6 +390,11 @@ impl Flow {
     /// Variables that are implied slots ([`tulk_ir::RegLayout::imply`]).
     pub fn implied(&self) -> &Bits {
         &self.implied
+    }
+
+    /// Variables that an instruction marked so overwrites ([`tulk_ir::RegLayout::overwrite`]).
+    pub fn overwritten(&self) -> &Bits {
+        &self.overwritten
     }
 
     /// What the instruction number `at` of the node's block does to the variables.
@@ -725,6 +737,33 @@ block0:
         with_flow_of(&layout, &[WRITES], true, |flow, var| {
             assert!(flow.checkpoints.point(0, 4).expect("one").stored.contains(var("x4")));
         });
+    }
+
+    #[test]
+    fn what_an_instruction_overwrites_is_not_stored_for_it() {
+        let mut layout = layout();
+        let x4 = layout.by_name("x4").expect("a register");
+        layout.overwrite([x4]);
+        // x4 is dirty at the checkpoint 0x1004, and the store that may fault behind it sees it.
+        let write = "    store.i64 v0 u64, v1\n";
+        let text = WRITES.replace("set x4, v4", "set x5, v4");
+        let text = text.replace(write, &format!("{write}    set x4, v1\n"));
+        let stored = |layout: &RegLayout, marked: &str| {
+            let text =
+                text.replace(&format!("insn {marked}"), &format!("insn overwriting {marked}"));
+            let mut found = false;
+            with_flow_of(layout, &[&text], true, |flow, var| {
+                let point = flow.checkpoints.point(0, 5).expect("one");
+                assert!(point.stored.contains(var("x1")));
+                found = point.stored.contains(var("x4"));
+            });
+            found
+        };
+        let marks = ["none", "0x1004", "0x1008"];
+        assert_eq!(marks.map(|pc| stored(&layout, pc)), [true, false, false]);
+        // Lifted code may know what is implied, until it is overwritten.
+        layout.imply([x4]);
+        assert_eq!(marks.map(|pc| stored(&layout, pc)), [true, false, true]);
     }
 
     #[test]

@@ -170,6 +170,30 @@ pub fn undefined(l: &mut Lifter<'_>, _: &Instruction) {
     l.undefined();
 }
 
+/// Whether an instruction certainly replaces all arithmetic flags, reads none, and does nothing that could fault.
+pub fn overwrites_flags(insn: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(
+        insn.mnemonic(),
+        Add | Sub
+            | Cmp
+            | And
+            | Or
+            | Xor
+            | Test
+            | Neg
+            | Imul
+            | Mul
+            | Shl
+            | Sal
+            | Shr
+            | Sar
+            | Shld
+            | Shrd
+    ) && !insn.op_kinds().any(|kind| kind == OpKind::Memory)
+        && flag_effects(insn) == (0, flags::ALL)
+}
+
 /// Arithmetic flags that an instruction reads, and those that it certainly replaces, as in EFLAGS.
 pub fn flag_effects(insn: &Instruction) -> (u32, u32) {
     use Mnemonic::*;

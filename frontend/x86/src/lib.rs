@@ -359,6 +359,9 @@ impl GuestIsa for X86 {
             let len = d.insn.len();
             l.last = behind == 0;
             l.start_instruction(len as u64, d.live);
+            if decode::overwrites_flags(&d.insn) {
+                l.overwriting();
+            }
             l.pointers = d.pointers;
             let entry = self.table.entry(d.insn.code());
             unit::check(&mut l, entry.class);

@@ -395,6 +395,36 @@ fn registers_are_read_anew_behind_a_store() {
 }
 
 #[test]
+fn instructions_that_replace_all_flags_say_so() {
+    let marked = |code: &[u8]| {
+        let unit = lift64(code);
+        let first = unit.insts.iter().find(|i| i.op == Op::Insn).expect("an instruction");
+        first.aux_flag()
+    };
+    // add rax, rdx; cmp ecx, 5; xor eax, eax; shl eax, 3; imul eax, ecx
+    let codes: [&[u8]; 5] = [
+        &[0x48, 0x01, 0xd0],
+        &[0x83, 0xf9, 0x05],
+        &[0x31, 0xc0],
+        &[0xc1, 0xe0, 0x03],
+        &[0x0f, 0xaf, 0xc1],
+    ];
+    assert!(codes.iter().all(|code| marked(code)));
+    // What reads flags, leaves some, or may fault with the old ones: adc rax, rdx; inc eax; shl eax, cl; shl eax, 0;
+    // add rax, [rdx]; mov eax, ecx; rol eax, 3
+    let codes: [&[u8]; 7] = [
+        &[0x48, 0x11, 0xd0],
+        &[0xff, 0xc0],
+        &[0xd3, 0xe0],
+        &[0xc1, 0xe0, 0x20],
+        &[0x48, 0x03, 0x02],
+        &[0x89, 0xc8],
+        &[0xc1, 0xc0, 0x03],
+    ];
+    assert!(codes.iter().all(|code| !marked(code)));
+}
+
+#[test]
 fn long_repetitions_can_be_interrupted() {
     let unit = lift64(&[0xf3, 0xa4]);
     let exits: Vec<_> =

@@ -170,7 +170,7 @@ impl Gen<'_, '_> {
             Aux::NzcvCond => self.rng.below(14) as u8,
             Aux::Rmw => self.rng.below(11) as u8,
             Aux::Fence => self.rng.below(3) as u8,
-            Aux::Signalling => flag,
+            Aux::Signalling | Aux::Overwriting => flag,
         };
         for (n, kind) in info.args.iter().enumerate() {
             let ty = match kind {
