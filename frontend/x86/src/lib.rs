@@ -159,10 +159,15 @@ impl X86 {
 const WINDOW: usize = 128;
 
 /// Most conditional branches inside of a block, behind which it goes on: with the two at its end that makes four exits, as many
-/// as are counted.
+/// as are counted. Backward ones close loops and end blocks.
 const SIDE_EXITS: u32 = 2;
 /// How far ahead of such a branch is looked for one that reads the same flags.
 const LOOK_AHEAD: usize = 3;
+
+/// Whether a relative branch goes forward, not far.
+fn is_forward(insn: &Instruction) -> bool {
+    insn.near_branch_target().wrapping_sub(insn.next_ip()) < 1 << 12
+}
 
 /// Whether flags from before are read by the code that follows at `at`: as in `cmp; jg; je`, where the block goes on behind the first branch, so that
 /// the second knows what set them.
@@ -219,6 +224,7 @@ impl X86 {
         let mut window = [0u8; WINDOW];
         let mut at = pc;
         let mut side_exits = 0;
+        let end = limits.end.0;
         loop {
             let start = at;
             let have = code.fetch(GuestVa(start), &mut window);
@@ -259,12 +265,13 @@ impl X86 {
                         if side_exits < SIDE_EXITS
                             && key.branches_are_constant()
                             && insn.is_jcc_short_or_near()
-                            && reads_flags(
-                                key,
-                                &window[decoder.position()..have],
-                                at,
-                                limits.end.0,
-                            ) =>
+                            && (is_forward(&insn)
+                                || reads_flags(
+                                    key,
+                                    &window[decoder.position()..have],
+                                    at,
+                                    end,
+                                )) =>
                     {
                         side_exits += 1;
                     }

@@ -241,27 +241,43 @@ fn conditions_over_flags_of_another_block_are_those_of_the_packed_flags() {
 }
 
 #[test]
-fn blocks_go_on_behind_a_branch_whose_flags_are_read_again() {
-    // cmp eax, ebx; jg +2; mov ecx, 5; je +2; hlt
+fn blocks_go_on_behind_branches() {
+    // cmp eax, ebx; jg +9; mov ecx, 5; je +1; hlt
     let code = [0x39, 0xd8, 0x7f, 0x09, 0xb9, 5, 0, 0, 0, 0x74, 0x01, 0xf4, 0x90, 0x90, 0xf4];
     let unit = lift64(&code);
-    assert_eq!((unit.guest_insns, count(&unit, |i| i.op == Op::Call)), (4, 0));
-    assert_eq!(count(&unit, |i| i.op == Op::ExitDirect), 3);
-    for (a, b, ecx, pc) in [(1, 0, 0, 0xd), (1, 1, 5, 0xc), (0, 1, 5, 0xb)] {
+    // The second branch knows what set the flags.
+    assert_eq!((unit.guest_insns, count(&unit, |i| i.op == Op::Call)), (5, 0));
+    assert_eq!(count(&unit, |i| i.op == Op::ExitDirect), 2);
+    for (a, b, ecx, to) in [(1, 0, 0, Some(0xd)), (1, 1, 5, Some(0xc)), (0, 1, 5, None)] {
         let mut t = Thread::new(guest(Mode::X86_64, "max"), &code);
         t.set(regs::RAX, a);
         t.set(regs::RBX, b);
         let program = Program::new(&unit, t.isa.layout(), t.isa.helpers());
-        let outcome = run(&program, &mut t.state, t.isa.helpers(), &mut t.world);
-        let Outcome::Direct(n) = outcome else { panic!("{outcome:?}") };
-        assert_eq!((program.exit(n as usize).pc, t.get(regs::RCX)), (CODE + pc, ecx));
+        let to = match run(&program, &mut t.state, t.isa.helpers(), &mut t.world) {
+            Outcome::Direct(n) => (to, program.exit(n as usize).pc),
+            outcome => {
+                assert_eq!(outcome, Outcome::Trap(Trap::Privileged));
+                (to, CODE + 0xb)
+            }
+        };
+        assert_eq!((to.0.map_or(CODE + 0xb, |pc| CODE + pc), ecx), (to.1, t.get(regs::RCX)));
     }
-    // Not where they are replaced first, nor behind a branch whose target is not constant.
-    let unit = lift64(&[0x39, 0xd8, 0x7f, 0x01, 0x39, 0xd9, 0x74, 0x01, 0xf4, 0xf4]);
-    assert_eq!(unit.guest_insns, 2);
+    // cmp; jg -4 closes a loop. The flags are read (je; jmp), replaced (cmp), or read later (mov; je -16; jmp).
+    let rest: [(&[u8], u32); 3] =
+        [(&[0x74, 0x01], 4), (&[0x39, 0xd9], 2), (&[0x89, 0xd9, 0x74, 0xf0], 4)];
+    for (next, insns) in rest {
+        let code = [&[0x39, 0xd8, 0x7f, 0xfc], next, &[0xeb, 0x00]].concat();
+        assert_eq!(lift64(&code).guest_insns, insns, "{next:x?}");
+    }
     // Only so many.
     let unit = lift64(&[0x7f, 2, 0x74, 2, 0x72, 2, 0x78, 2, 0x70, 2, 0xf4]);
     assert_eq!((unit.guest_insns, count(&unit, |i| i.op == Op::ExitDirect)), (3, 4));
+    // fld1; nop; fld1: nobody sees the first one's pointers; but with a branch in between.
+    let pointers = |between: &[u8]| {
+        let code = [&[0xd9, 0xe8], between, &[0xd9, 0xe8, 0xf4]].concat();
+        sets(&lift64(&code), regs::FIP)
+    };
+    assert_eq!((pointers(&[0x90]), pointers(&[0x74, 0x01])), (1, 2));
 }
 
 #[test]

@@ -129,14 +129,47 @@ fn mask_of(elements: &[u16; 16], holds: impl Fn(u16) -> bool) -> u32 {
     elements.iter().enumerate().fold(0, |mask, (n, &x)| mask | (holds(x) as u32) << n)
 }
 
-fn strings(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
-    let imm = args[3] as u32;
+/// The top bit of each byte of `v` that is zero.
+#[inline(always)]
+fn zero_bytes(v: u128) -> u128 {
+    const LOW: u128 = u128::MAX / 255 * 0x7f;
+    !((v & LOW) + LOW | v | LOW)
+}
+
+/// Bit n: the top bit of byte n.
+#[inline(always)]
+fn top_bits(v: u128) -> u32 {
+    // Moves bit 8n to bit 56 + n.
+    let half = |v: u64| ((v >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32;
+    half(v as u64) | half((v >> 64) as u64) << 8
+}
+
+/// PCMPISTRx for bytes of which any are to be found, or equal ones, which is what C libraries look for: the answer of
+/// [`strings`] before the polarity, with the lengths.
+fn byte_strings(a: u128, b: u128, any: bool) -> (u32, u32, u32) {
+    let length = |v| (top_bits(zero_bytes(v)) | 1 << 16).trailing_zeros();
+    let (in_a, in_b) = (length(a), length(b));
+    let (valid_a, valid_b) = ((1u32 << in_a) - 1, (1u32 << in_b) - 1);
+    let result = if any {
+        let bytes = a.to_le_bytes();
+        let found = bytes[..in_a as usize]
+            .iter()
+            .fold(0, |found, &x| found | zero_bytes(b ^ u128::MAX / 255 * x as u128));
+        top_bits(found) & valid_b
+    } else {
+        top_bits(zero_bytes(a ^ b)) & valid_a & valid_b | !valid_a & !valid_b & 0xffff
+    };
+    (result, in_a, in_b)
+}
+
+/// The answer of [`strings`] before the polarity, with the lengths.
+fn any_strings(args: &[u128; 4], imm: u32, implicit: bool) -> (u32, u32, u32) {
     let words = imm & 1 != 0;
     let count = if words { 8 } else { 16 };
     let length = |v: &[u16; 16], explicit: u32| -> u32 {
-        match args[3] as i64 & IMPLICIT {
-            0 => explicit.min(count),
-            _ => (mask_of(v, |x| x == 0) | 1 << count).trailing_zeros(),
+        match implicit {
+            false => explicit.min(count),
+            true => (mask_of(v, |x| x == 0) | 1 << count).trailing_zeros(),
         }
     };
     let lengths = args[2] as u64;
@@ -144,7 +177,7 @@ fn strings(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
     let (in_a, in_b) = (length(&a, lengths as u32), length(&b, (lengths >> 32) as u32));
     let all = (1u32 << count) - 1;
     let (valid_a, valid_b) = ((1u32 << in_a) - 1, (1u32 << in_b) - 1);
-    let mut result = match imm >> 2 & 3 {
+    let result = match imm >> 2 & 3 {
         // Equal any: b[j] is one of a.
         0 => a[..in_a as usize].iter().fold(0, |m, &x| m | mask_of(&b, |y| x == y)) & valid_b,
         // Ranges: b[j] lies within a pair of a.
@@ -168,6 +201,19 @@ fn strings(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
             m & (here >> i | all << (count - i))
         }),
     } & all;
+    (result, in_a, in_b)
+}
+
+fn strings(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+    let imm = args[3] as u32;
+    let implicit = args[3] as i64 & IMPLICIT != 0;
+    let words = imm & 1 != 0;
+    let count = if words { 8 } else { 16 };
+    let (mut result, in_a, in_b) = match imm >> 2 & 3 {
+        way @ (0 | 2) if implicit && !words => byte_strings(args[0], args[1], way == 0),
+        _ => any_strings(args, imm, implicit),
+    };
+    let all = (1u32 << count) - 1;
     result ^= match imm >> 4 & 3 {
         1 => all,
         3 => (1 << in_b) - 1,
