@@ -103,6 +103,49 @@ fn a_linked_loop_runs_and_counts() {
     assert_eq!((*m.counters, block.placed.region.derived), ([1000, 999, 0, 0, 0], Some(1)));
 }
 
+/// A branch inside of the block is counted, of the two ways from the branch at its end one; nothing is lost.
+#[test]
+fn each_of_three_exits_has_a_count() {
+    let mut m = machine();
+    // if x1 == 1 goto 0x2000; x2 += 1; if x1 == 2 goto 0x3000 else goto 0x4000
+    let unit = unit(0x1000, |b, r| {
+        b.insn(0x1000, 4);
+        let x1 = b.get(r("x1"));
+        let one = b.icmp_imm(IntCc::Eq, x1, 1);
+        let [side, on, two, other] = [(); 4].map(|()| b.label());
+        b.brif(one, side, on);
+        b.place(on);
+        b.insn(0x1004, 4);
+        let (x1, x2) = (b.get(r("x1")), b.get(r("x2")));
+        let more = b.add_imm(x2, 1);
+        b.set(r("x2"), more);
+        let is_two = b.icmp_imm(IntCc::Eq, x1, 2);
+        b.brif(is_two, two, other);
+        b.place(two);
+        b.exit(0x3000);
+        b.place(other);
+        b.exit(0x4000);
+        b.place(side);
+        b.exit(0x2000);
+    });
+    let block = place(&mut m, &unit, NEVER);
+    let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+    let plan = [(1, 0x2000), (1, 0x2000), (1, 0x2000), (2, 0x3000), (2, 0x3000), (7, 0x4000)];
+    for (n, (x1, to)) in plan.into_iter().enumerate() {
+        state.set(cell("x1"), x1);
+        m.run_region(&block.placed, &mut state, &mut env);
+        assert_eq!((state.pc(), state.get(cell("x2"))), (to, (n as u64).saturating_sub(2)));
+    }
+    let derived = block.placed.region.derived.expect("one branch at the end") as usize;
+    let exits = block.program.exits();
+    let mut counts: Vec<u32> = (0..exits.len()).map(|n| m.counters[1 + n]).collect();
+    assert_eq!((m.counters[0], counts[derived]), (6, 0));
+    counts[derived] = m.counters[0] - counts.iter().sum::<u32>();
+    for (exit, count) in exits.zip(counts) {
+        assert_eq!(count as usize, plan.iter().filter(|p| p.1 == exit.pc).count(), "{exit:?}");
+    }
+}
+
 #[test]
 fn a_hot_block_says_so_until_its_counter_is_reset_and_a_request_is_seen_before() {
     const COLD: u32 = Profile::LIMIT - 3;
