@@ -129,11 +129,14 @@ fn mask_of(elements: &[u16; 16], holds: impl Fn(u16) -> bool) -> u32 {
     elements.iter().enumerate().fold(0, |mask, (n, &x)| mask | (holds(x) as u32) << n)
 }
 
+/// Times a byte: that in each byte.
+const EACH: u128 = u128::MAX / 255;
+
 /// The top bit of each byte of `v` that is zero.
 #[inline(always)]
 fn zero_bytes(v: u128) -> u128 {
-    const LOW: u128 = u128::MAX / 255 * 0x7f;
-    !((v & LOW) + LOW | v | LOW)
+    const LOW: u128 = EACH * 0x7f;
+    !(((v & LOW) + LOW) | v | LOW)
 }
 
 /// Bit n: the top bit of byte n.
@@ -154,7 +157,7 @@ fn byte_strings(a: u128, b: u128, any: bool) -> (u32, u32, u32) {
         let bytes = a.to_le_bytes();
         let found = bytes[..in_a as usize]
             .iter()
-            .fold(0, |found, &x| found | zero_bytes(b ^ u128::MAX / 255 * x as u128));
+            .fold(0, |found, &x| found | zero_bytes(b ^ (EACH * x as u128)));
         top_bits(found) & valid_b
     } else {
         top_bits(zero_bytes(a ^ b)) & valid_a & valid_b | !valid_a & !valid_b & 0xffff
