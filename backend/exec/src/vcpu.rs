@@ -766,8 +766,9 @@ impl Vcpu {
         // Outside the guest's memory generated code met an address that it should have wrapped, see `WINDOW_GUARD`.
         let wrapped = engine.mem.guest_va(self.state.engine[word::A] as usize).is_none();
         self.patience = if wrapped { blocks } else { blocks.saturating_mul(2) };
-        for _ in 0..blocks {
-            if self.state.exit_request.load(Ordering::Relaxed) != 0 {
+        for n in 0..blocks {
+            // Not at once: at the checkpoint, slots that are overwritten before the fault may hold what they held before.
+            if n >= tuning::PATIENCE && self.state.exit_request.load(Ordering::Relaxed) != 0 {
                 break;
             }
             match self.step(engine, insns) {
