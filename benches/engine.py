@@ -124,14 +124,19 @@ def main():
         bench.row("startup", "hello", [bench.compile("hello.c", g["native_cc"], "hello.native")],
                   [bench.compile("hello.c", g["cc"], "hello.guest")], wall=True)
     cc1_input = bench.work / "kernels.i"
-    subprocess.run(["gcc", "-E", "-P", str(ROOT / "benches/guest/kernels.c"), "-o", str(cc1_input)], check=True)
+    subprocess.run([g["native_cc"], "-E", "-P", str(ROOT / "benches/guest/kernels.c"), "-o", str(cc1_input)], check=True)
     text = cc1_input.read_text()
     root_n, root_g = bench.native_root, bench.sysroot
     cc1 = ["-quiet", "-O2", str(cc1_input), "-o", "-"]
     if wanted("cc1"):
-        loader = next(iter(sorted((root_n / "lib64").glob("ld-linux*"))), None) or root_n / "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
-        path = f"{root_n}/usr/lib/x86_64-linux-gnu:{root_n}/lib/x86_64-linux-gnu"
-        bench.row("compile", "cc1", [str(loader), "--library-path", path, str(root_n / "usr/lib/gcc/x86_64-linux-gnu/12/cc1"), *cc1],
+        if args.guest == "i386":
+            # The host runs the same compiler.
+            root, triple, libraries, loader = root_g, g["triple"], "i386-linux-gnu", root_g / "lib/ld-linux.so.2"
+        else:
+            root, triple, libraries = root_n, "x86_64-linux-gnu", "x86_64-linux-gnu"
+            loader = next(iter(sorted((root_n / "lib64").glob("ld-linux*"))), None) or root_n / "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+        path = f"{root}/usr/lib/{libraries}:{root}/lib/{libraries}"
+        bench.row("compile", "cc1", [str(loader), "--library-path", path, str(root / f"usr/lib/gcc/{triple}/12/cc1"), *cc1],
                   [str(root_g / f"usr/lib/gcc/{g['triple']}/12/cc1"), *cc1], same_output=False)
     if wanted("python3"):
         bench.row("startup", "python3", [str(root_n / "usr/bin/python3"), "-c", "import json; print(json.dumps([1]))"],
