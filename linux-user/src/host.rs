@@ -14,13 +14,12 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tulk_softmmu::Errno;
 
-/// The call was not made, or was interrupted before it did anything: restart it, unless a handler without
-/// `SA_RESTART` ran. Never reaches the guest. (Where the host itself answers EINTR, its handler with `SA_RESTART` notwithstanding,
-/// the guest gets that: signal(7) lists those calls.)
+/// A signal came before the call was made, or while it slept and its handler has `SA_RESTART`: restart it. Never reaches
+/// the guest. (What a handler ends, the host answers with EINTR.)
 pub const ERESTARTSYS: Errno = Errno(512);
 /// The call was not made because a signal must be seen before it: restart it in any case.
 pub const ERESTARTNOINTR: Errno = Errno(513);
-/// The same for calls that a handler always ends with EINTR.
+/// A signal came that a handler ends with EINTR.
 pub const ERESTARTNOHAND: Errno = Errno(514);
 
 /// A host address of guest memory (0 is the null pointer).
@@ -125,8 +124,8 @@ pub fn call(nr: i64, args: &[u64]) -> Result<u64, Errno> {
     Ok(r as u64)
 }
 
-/// Makes a system call that may sleep, unless `*interrupt` is not zero: then, and when a signal arrives before
-/// the call has done anything, the result is [`ERESTARTSYS`]. The signal handler sets `*interrupt` and moves
+/// Makes a system call that may sleep, unless `*interrupt` is not zero: then, when a signal arrives before the call, and
+/// when the kernel wants it restarted, the result is [`ERESTARTSYS`]. The signal handler sets `*interrupt` and moves
 /// the host pc as [`interrupted_call`] says; together that loses no signal between the test and the sleep.
 #[inline]
 pub fn call_interruptible(nr: i64, args: &[u64], interrupt: &AtomicU32) -> Result<u64, Errno> {

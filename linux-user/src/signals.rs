@@ -76,15 +76,18 @@ impl Actions {
     /// Sets an action here and on the host; returns the old one.
     pub fn set(&self, signal: i32, action: Action) -> Result<Action, Errno> {
         let mut all = self.all.lock();
+        let what = match action.handler {
+            SIG_DFL if self.is_debugged() && ends_by_default(signal) => Disposition::Catch,
+            SIG_DFL => Disposition::Default,
+            SIG_IGN => Disposition::Ignore,
+            _ => Disposition::Catch,
+        };
+        let flags = if action.handler > SIG_IGN { action.flags } else { action.flags | SA_RESTART };
         // The host's handlers of faults stay: tulk needs them. What a fault means is decided at delivery.
         if bit(signal) & FAULTS == 0 {
-            let what = match action.handler {
-                SIG_DFL if self.is_debugged() && ends_by_default(signal) => Disposition::Catch,
-                SIG_DFL => Disposition::Default,
-                SIG_IGN => Disposition::Ignore,
-                _ => Disposition::Catch,
-            };
-            signal::set_disposition(signal, what, action.flags)?;
+            signal::set_disposition(signal, what, flags)?;
+        } else {
+            signal::set_restart(signal, flags)?;
         }
         if matches!(signal, libc::SIGSEGV | libc::SIGBUS) && action.handler > SIG_IGN {
             self.faults_are_seen.store(true, Ordering::Relaxed);
@@ -246,12 +249,10 @@ pub struct Restored {
     pub alt: Option<AltStack>,
 }
 
-/// What a handler does to the system call that its signal interrupted before it had done anything. Without a handler
-/// the call is restarted.
+/// What a handler does to the system call that its signal interrupted before it had done anything, as the host has
+/// decided by `SA_RESTART` and the call's own rule. Without a handler the call is restarted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interrupted {
-    /// Ends it with EINTR, or restarts it under `SA_RESTART`.
-    ByAction,
     /// Ends it with EINTR.
     Ends,
     /// Restarts it.
@@ -361,15 +362,9 @@ fn handle(
     let abi = process.abi;
     let action = thread.actions.get(number);
     if let Some(call) = interrupted {
-        let restarts = match call {
-            Interrupted::ByAction => action.flags & SA_RESTART != 0,
-            Interrupted::Ends => false,
-            Interrupted::Restarts => true,
-        };
-        if restarts {
-            abi.rewind_syscall(state);
-        } else {
-            abi.set_result(state, Err(Errno(abi.errno(libc::EINTR))));
+        match call {
+            Interrupted::Ends => abi.set_result(state, Err(Errno(abi.errno(libc::EINTR)))),
+            Interrupted::Restarts => abi.rewind_syscall(state),
         }
     }
     let signals = &mut thread.signals;

@@ -166,19 +166,22 @@ pub enum Disposition {
 
 const SA_NOCLDSTOP: u64 = 1;
 const SA_NOCLDWAIT: u64 = 2;
+const SA_RESTART: u64 = 0x1000_0000;
 const SA_RESTORER: u64 = 0x0400_0000;
 
 /// Sets the host's action by the kernel's own call: the C library keeps two signals for itself, which belong to
-/// the guest here. `flags` may hold `SA_NOCLDSTOP` and `SA_NOCLDWAIT`.
+/// the guest here. `flags` may hold `SA_NOCLDSTOP`, `SA_NOCLDWAIT` and `SA_RESTART`.
 pub fn set_disposition(signal: i32, what: Disposition, flags: u64) -> Result<(), Errno> {
-    let mut action =
-        KernelAction { flags: flags & (SA_NOCLDSTOP | SA_NOCLDWAIT), ..Default::default() };
+    let mut action = KernelAction {
+        flags: flags & (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESTART),
+        ..Default::default()
+    };
     match what {
         Disposition::Default => {}
         Disposition::Ignore => action.handler = libc::SIG_IGN as u64,
         Disposition::Catch => {
             action.handler = on_signal as *const () as u64;
-            action.flags |= (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64;
+            action.flags |= (libc::SA_SIGINFO | libc::SA_ONSTACK) as u64;
             action.mask = !FAULTS;
         }
     }
@@ -187,15 +190,30 @@ pub fn set_disposition(signal: i32, what: Disposition, flags: u64) -> Result<(),
         action.flags |= SA_RESTORER;
         action.restorer = restorer::tulk_sigreturn as *const () as u64;
     }
-    let args = [signal as u64, &raw const action as u64, 0, size_of::<Set>() as u64];
+    put_action(signal, &action)
+}
+
+/// Takes only `SA_RESTART` over from `flags`.
+pub fn set_restart(signal: i32, flags: u64) -> Result<(), Errno> {
+    let mut action = action(signal)?;
+    action.flags = action.flags & !SA_RESTART | flags & SA_RESTART;
+    put_action(signal, &action)
+}
+
+/// The host's action.
+fn action(signal: i32) -> Result<KernelAction, Errno> {
+    let mut action = KernelAction::default();
+    let args = [signal as u64, 0, &raw mut action as u64, size_of::<Set>() as u64];
+    call(libc::SYS_rt_sigaction, &args).map(|_| action)
+}
+fn put_action(signal: i32, action: &KernelAction) -> Result<(), Errno> {
+    let args = [signal as u64, std::ptr::from_ref(action) as u64, 0, size_of::<Set>() as u64];
     call(libc::SYS_rt_sigaction, &args).map(|_| ())
 }
 
 /// True when the host ignores the signal.
 fn is_ignored(signal: i32) -> bool {
-    let mut action = KernelAction::default();
-    let args = [signal as u64, 0, &raw mut action as u64, size_of::<Set>() as u64];
-    call(libc::SYS_rt_sigaction, &args).is_ok() && action.handler == libc::SIG_IGN as u64
+    action(signal).is_ok_and(|action| action.handler == libc::SIG_IGN as u64)
 }
 
 /// With what tulk was started: ignored signals, the mask.
@@ -271,9 +289,7 @@ pub fn current_mask() -> Set {
 pub fn die_by(signal: i32) -> ! {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let _ = call(libc::SYS_prlimit64, &[0, libc::RLIMIT_CORE as u64, &raw const none as u64, 0]);
-    let action = KernelAction::default();
-    let args = [signal as u64, &raw const action as u64, 0, 8];
-    let _ = call(libc::SYS_rt_sigaction, &args);
+    let _ = put_action(signal, &KernelAction::default());
     let all: Set = !bit(signal);
     let _ =
         call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, &raw const all as u64, 0, 8]);
@@ -294,8 +310,7 @@ pub fn hand_over(mask: Set, ignored: Set, mailbox: &Mailbox) -> Handover {
     let mut out = Handover { mask, actions: Vec::new() };
     let faults = [libc::SIGSEGV, libc::SIGBUS];
     for signal in faults.into_iter().filter(|&s| bit(s) & ignored != 0) {
-        let mut old = KernelAction::default();
-        if call(libc::SYS_rt_sigaction, &[signal as u64, 0, &raw mut old as u64, 8]).is_ok() {
+        if let Ok(old) = action(signal) {
             out.actions.push((signal, old));
             let _ = set_disposition(signal, Disposition::Ignore, 0);
         }
@@ -315,8 +330,7 @@ pub fn hand_over(mask: Set, ignored: Set, mailbox: &Mailbox) -> Handover {
 impl Drop for Handover {
     fn drop(&mut self) {
         for (signal, action) in &self.actions {
-            let args = [*signal as u64, std::ptr::from_ref(action) as u64, 0, 8];
-            let _ = call(libc::SYS_rt_sigaction, &args);
+            let _ = put_action(*signal, action);
         }
         set_mask(self.mask);
     }

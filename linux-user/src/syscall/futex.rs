@@ -24,10 +24,7 @@ pub fn sys_futex(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         | libc::FUTEX_WAIT_REQUEUE_PI => {
             let timeout = cx.get_opt::<Timespec>(a[3])?;
             let timeout = timeout.map(|t| libc::timespec { tv_sec: t.sec, tv_nsec: t.nsec });
-            let timed = timeout.is_some();
-            let r = sleep!(cx, SYS_futex, word, a[1], a[2], timeout.as_ref(), word2, a[5]);
-            // Only a wait without a time limit is restarted after a handler.
-            if timed { r.map_err(super::no_restart) } else { r }
+            sleep!(cx, SYS_futex, word, a[1], a[2], timeout.as_ref(), word2, a[5])
         }
         libc::FUTEX_WAKE
         | libc::FUTEX_WAKE_BITSET

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::time::timeout;
-use super::{Cx, EINVAL, SysResult, no_restart};
+use super::{Cx, EINVAL, SysResult};
 use crate::abi::record::{DataModel, Field, I16, I32, IpcTime, Long, U16, U32, ULong};
 use crate::host::Zeroed;
 use crate::{record, sleep, sys};
@@ -227,31 +227,31 @@ fn semop(cx: &mut Cx<'_>, a: &Args, time: Option<libc::timespec>) -> SysResult {
     let guest = cx.get_array::<Sembuf>(a[1], a[2] as usize)?;
     let host = |b: &Sembuf| libc::sembuf { sem_num: b.num, sem_op: b.op, sem_flg: b.flags };
     let mut ops: Vec<libc::sembuf> = guest.iter().map(host).collect();
-    sleep!(cx, SYS_semtimedop, a[0], &mut ops[..], ops.len(), time.as_ref()).map_err(no_restart)
+    sleep!(cx, SYS_semtimedop, a[0], &mut ops[..], ops.len(), time.as_ref())
 }
 
 /// Messages are a `long` and bytes. Guests with the host's data model need no copy.
 pub fn sys_msgsnd(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let m = cx.model;
     if m == DataModel::HOST {
-        return sleep!(cx, SYS_msgsnd, a[0], cx.mem(a[1]), a[2], a[3]).map_err(no_restart);
+        return sleep!(cx, SYS_msgsnd, a[0], cx.mem(a[1]), a[2], a[3]);
     }
     let kind = cx.get::<Long>(a[1])?;
     let mut buf = kind.to_ne_bytes().to_vec();
     buf.extend(cx.get_bytes(a[1].wrapping_add(m.word as u64), a[2] as usize)?);
-    sleep!(cx, SYS_msgsnd, a[0], &buf[..], a[2], a[3]).map_err(no_restart)
+    sleep!(cx, SYS_msgsnd, a[0], &buf[..], a[2], a[3])
 }
 pub fn sys_msgrcv(cx: &mut Cx<'_>, a: &Args) -> SysResult {
     let m = cx.model;
     if m == DataModel::HOST {
         let out = cx.mem_out(a[1], a[2].saturating_add(8));
-        return sleep!(cx, SYS_msgrcv, a[0], out, a[2], a[3], a[4]).map_err(no_restart);
+        return sleep!(cx, SYS_msgrcv, a[0], out, a[2], a[3], a[4]);
     }
     if a[2] > 1 << 24 {
         return Err(EINVAL);
     }
     let mut buf = vec![0u8; a[2] as usize + 8];
-    let n = sleep!(cx, SYS_msgrcv, a[0], &mut buf[..], a[2], a[3], a[4]).map_err(no_restart)?;
+    let n = sleep!(cx, SYS_msgrcv, a[0], &mut buf[..], a[2], a[3], a[4])?;
     let mut kind = [0; 8];
     kind.copy_from_slice(&buf[..8]);
     cx.put::<Long>(a[1], i64::from_ne_bytes(kind))?;

@@ -95,8 +95,8 @@ pub enum Flow {
 pub enum Outcome {
     /// The registers are set, guest code goes on.
     Continue,
-    /// Interrupted before it did anything: no register is changed, the pc is behind the instruction. The signal
-    /// side decides between a restart and EINTR.
+    /// A signal came before it did anything: no register is changed, the pc is behind the instruction. It is restarted
+    /// unless a handler ends it.
     Restart(Interrupted),
     ExitThread(i32),
     ExitGroup(i32),
@@ -155,9 +155,14 @@ pub fn dispatch(
         (Flow::ExitGroup(code), _) => Outcome::ExitGroup(code),
         (Flow::Registers, Ok(_)) => Outcome::Continue,
         (Flow::Vfork, Ok(_)) => Outcome::Vfork,
-        (_, Err(host::ERESTARTSYS)) => Outcome::Restart(Interrupted::ByAction),
+        (_, Err(host::ERESTARTSYS | host::ERESTARTNOINTR)) => {
+            Outcome::Restart(Interrupted::Restarts)
+        }
         (_, Err(host::ERESTARTNOHAND)) => Outcome::Restart(Interrupted::Ends),
-        (_, Err(host::ERESTARTNOINTR)) => Outcome::Restart(Interrupted::Restarts),
+        // A debugger may still keep the handler from running.
+        (_, Err(EINTR)) if host::is_interrupted(&cx.thread.interrupt) => {
+            Outcome::Restart(Interrupted::Ends)
+        }
         (_, result) => {
             let result = result.map_err(|e| Errno(abi.errno(e.0)));
             abi.set_result(cx.state, result);
@@ -324,9 +329,4 @@ impl Cx<'_> {
         let path = self.string(va)?;
         Ok(self.process.paths.lookup(self.process, dirfd, &path, follow).unwrap_or(path))
     }
-}
-
-/// For calls that a handler always ends: EINTR whatever `SA_RESTART` says.
-pub fn no_restart(e: Errno) -> Errno {
-    if e == host::ERESTARTSYS { host::ERESTARTNOHAND } else { e }
 }

@@ -6,7 +6,7 @@
 use super::args::Args;
 use super::signal::UNBLOCKABLE;
 use super::time::{Timespec, timeout};
-use super::{Cx, EBADF, EINVAL, Errno, SysResult, no_restart};
+use super::{Cx, EBADF, EINVAL, Errno, SysResult};
 use crate::abi::record::{DataModel, Field, I16, I32, Ptr, U32, U64, ULong};
 use crate::host::Zeroed;
 use crate::host::signal::{FAULTS, Set};
@@ -40,12 +40,12 @@ fn host_mask(guest: Option<Set>) -> Option<Set> {
 
 /// A signal that ended the wait was let through by the wait's mask, which holds until its handler is entered.
 fn ended(cx: &mut Cx<'_>, mask: Option<Set>, result: SysResult) -> SysResult {
-    let interrupted = matches!(result, Err(host::ERESTARTSYS | super::EINTR));
-    if interrupted && host::is_interrupted(&cx.thread.interrupt) {
+    let (Some(mask), Err(host::ERESTARTSYS | super::EINTR)) = (mask, result) else { return result };
+    if host::is_interrupted(&cx.thread.interrupt) {
         let signals = &mut cx.thread.signals;
-        signals.saved_mask = mask.map(|mask| std::mem::replace(&mut signals.mask, mask));
+        signals.saved_mask = Some(std::mem::replace(&mut signals.mask, mask));
     }
-    result.map_err(no_restart)
+    Err(host::ERESTARTNOHAND)
 }
 
 /// Polls; the result, and what remains of the time.

@@ -165,8 +165,7 @@ pub fn sys_rt_sigtimedwait(cx: &mut Cx<'_>, a: &Args) -> SysResult {
         info = cx.thread.signals.mailbox.take(number).ok_or(ERESTARTSYS)?;
         number as u64
     } else {
-        let result = sleep!(cx, SYS_rt_sigtimedwait, set_arg(&set), &mut info, timeout.as_ref(), 8);
-        result.map_err(super::no_restart)?
+        sleep!(cx, SYS_rt_sigtimedwait, set_arg(&set), &mut info, timeout.as_ref(), 8)?
     };
     if a[1] != 0 {
         cx.put_siginfo(a[1], &info)?;
@@ -254,5 +253,5 @@ pub fn sys_signalfd4(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 }
 
 pub fn sys_pause(cx: &mut Cx<'_>, _: &Args) -> SysResult {
-    sleep!(cx, SYS_ppoll, 0, 0, 0, 0, 0).map_err(super::no_restart)
+    sleep!(cx, SYS_ppoll, 0, 0, 0, 0, 0)
 }

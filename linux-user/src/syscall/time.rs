@@ -1,7 +1,7 @@
 //! Clocks, timers and sleeping.
 
 use super::args::Args;
-use super::{Cx, SysResult, no_restart};
+use super::{Cx, SysResult};
 use crate::abi::record::{DataModel, Field, I32, Long, Nsec, Pad, Ptr, Time, U32};
 use crate::host::{self, Zeroed};
 use crate::{record, sleep, sys};
@@ -155,11 +155,10 @@ pub fn sys_clock_nanosleep(cx: &mut Cx<'_>, a: &Args) -> SysResult {
 fn doze(cx: &mut Cx<'_>, clock: i32, flags: i32, time: libc::timespec, rest: u64) -> SysResult {
     let mut remaining = time;
     let result = sleep!(cx, SYS_clock_nanosleep, clock, flags, &time, &mut remaining);
-    let interrupted = matches!(result, Err(host::ERESTARTSYS | super::EINTR));
-    if interrupted && flags & libc::TIMER_ABSTIME == 0 && rest != 0 {
+    if result == Err(super::EINTR) && flags & libc::TIMER_ABSTIME == 0 && rest != 0 {
         cx.put::<Timespec>(rest, Timespec::of_host(remaining))?;
     }
-    result.map_err(no_restart)
+    result
 }
 
 pub fn sys_timerfd_create(cx: &mut Cx<'_>, a: &Args) -> SysResult {

@@ -191,7 +191,7 @@ int main(void) {
         _exit(3);
     }
     int status;
-    waitpid(pid, &status, 0);
+    while (waitpid(pid, &status, 0) < 0);
     printf("child killed by %d\n", WIFSIGNALED(status) ? WTERMSIG(status) : -1);
     pid = fork();
     if (pid == 0) {
@@ -199,7 +199,7 @@ int main(void) {
         *(volatile int *)bad = 1;
         _exit(3);
     }
-    waitpid(pid, &status, 0);
+    while (waitpid(pid, &status, 0) < 0);
     printf("child killed by %d\n", WIFSIGNALED(status) ? WTERMSIG(status) : -1);
     return 0;
 }
