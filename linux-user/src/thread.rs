@@ -32,7 +32,6 @@ pub enum End {
 /// Runs guest code and serves what it asks for, until the thread or the process ends.
 pub fn run(process: &Arc<Process>, thread: &mut Thread, vcpu: &mut Vcpu) -> End {
     signal::bind(&thread.signals.mailbox);
-    thread.debug = ThreadDebug::register(process, vcpu);
     // Brings the host's mask in line, and takes what came before anyone listened.
     signals::deliver(process, thread, &mut vcpu.state, None);
     let end = serve(process, thread, vcpu);
@@ -289,6 +288,8 @@ pub fn spawn(cx: &mut Cx<'_>, spawn: Spawn) -> SysResult {
         let tid = sys!(SYS_gettid).unwrap_or(0) as u32;
         put_tid(&process, spawn.set_parent_tid, tid);
         put_tid(&process, spawn.set_child_tid, tid);
+        // From here on its maker may meet a breakpoint, and this thread must stand still then.
+        thread.debug = ThreadDebug::register(&process, &vcpu);
         let _ = started.send(tid);
         match run(&process, &mut thread, &mut vcpu) {
             End::Group(code) => {
@@ -343,6 +344,7 @@ pub fn run_first(process: &Arc<Process>, mut vcpu: Vcpu) -> ! {
     // As frames of a program that never called `sigaltstack` show it.
     thread.signals.alt.flags = 0;
     crate::debug_target::start(process);
+    thread.debug = ThreadDebug::register(process, &vcpu);
     signal::take_inherited(&thread.signals.mailbox);
     match run(process, &mut thread, &mut vcpu) {
         End::Group(code) => {
