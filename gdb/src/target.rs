@@ -45,6 +45,8 @@ pub struct Debugged<'a> {
     rest: Action,
     actions: Vec<(crate::Tid, Action)>,
     killed: bool,
+    /// Only a client that breaks the protocol wants something then.
+    running: bool,
 }
 
 const STAY: Action = Action { go: Go::Stay, signal: 0 };
@@ -65,6 +67,7 @@ impl<'a> Debugged<'a> {
             rest: RUN,
             actions: Vec::new(),
             killed: false,
+            running: false,
         }
     }
     /// The client has killed it.
@@ -78,6 +81,7 @@ impl<'a> Debugged<'a> {
     /// To be called at each stop.
     pub fn stopped(&mut self) {
         self.libraries = None;
+        self.running = false;
         self.names = self.guest.threads().iter().map(|&t| (t, self.guest.thread_name(t))).collect();
     }
     fn act(&mut self, tid: Tid, go: Go, signal: Option<Signal>) {
@@ -240,6 +244,9 @@ impl MultiThreadBase for Debugged<'_> {
         }
     }
     fn write_addrs(&mut self, va: u64, data: &[u8], tid: Tid) -> TargetResult<(), Self> {
+        if self.running {
+            return Err(TargetError::NonFatal);
+        }
         let done = self.guest.write_memory(number(tid), va, data);
         if done { Ok(()) } else { Err(TargetError::Errno(EFAULT)) }
     }
@@ -293,6 +300,7 @@ impl ThreadExtraInfo for Debugged<'_> {
 
 impl MultiThreadResume for Debugged<'_> {
     fn resume(&mut self) -> Result<(), Infallible> {
+        self.running = true;
         self.guest.resume(self.rest, &std::mem::take(&mut self.actions));
         Ok(())
     }
