@@ -10,8 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use support::gdb::{Debuggee, Session, each_of, expect, session};
+use support::packets::packet;
 use support::rsp::Client;
-use support::{Guest, Tier, tulk};
+use support::{Guest, Tier, tulk, wait_for};
 
 /// Each guest once: what happens here is not the tiers' affair.
 fn each(name: &str, flags: &[&str], f: impl Fn(Guest, &Path, &str)) {
@@ -55,16 +56,6 @@ fn listens(port: u16) -> Vec<String> {
     let local =
         rows.filter_map(|row| row[1].split_once(':').map(|(a, p)| (a.to_string(), p.to_string())));
     local.filter(|(_, p)| *p == format!("{port:04X}")).map(|(a, _)| a).collect()
-}
-
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..400 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    panic!("{what} did not happen");
 }
 
 fn end(child: Child) -> (Option<i32>, String) {
@@ -286,8 +277,7 @@ fn garbage() {
                     let at = next(body.len());
                     body[at] = next(256) as u8;
                 }
-                let sum = body.iter().fold(0u8, |sum, b| sum.wrapping_add(*b));
-                input.extend([b"+$", &body[..], format!("#{sum:02x}").as_bytes()].concat());
+                input.extend([b"+".to_vec(), packet(&body)].concat());
             }
             let mut raw = UnixStream::connect(&socket)
                 .unwrap_or_else(|e| panic!("{what}: round {round}: {e}"));
@@ -345,11 +335,13 @@ fn plain_continue() {
         let mut client = Client::new(&debuggee.socket(&[]));
         // SIGUSR1; then the other thread is made, which ends in a pause.
         assert!(client.ask("c").starts_with("T1e"), "{what}");
-        client.send("c");
-        std::thread::sleep(Duration::from_millis(500));
-        client.interrupt();
-        assert!(client.answer().starts_with("T02"), "{what}");
-        assert_eq!(client.ask("qfThreadInfo").split(',').count(), 2, "{what}");
+        wait_for("a second thread", || {
+            client.send("c");
+            std::thread::sleep(Duration::from_millis(200));
+            client.interrupt();
+            assert!(client.answer().starts_with("T02"), "{what}");
+            client.ask("qfThreadInfo").split(',').count() == 2
+        });
         client.send("k");
         assert_eq!(debuggee.end().0, None, "{what}");
     });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::gdb::{Debuggee, each_of};
 use support::rsp::{Client, Layout};
-use support::{Guest, Tier, missing, tulk};
+use support::{Guest, Tier, missing, tulk, wait_for};
 
 const STEPS: usize = 1000;
 
@@ -141,12 +141,7 @@ fn machine() {
         let socket = dir.path().join(tier.0);
         let gdb = format!("unix:{}", socket.display());
         let mut machine = start(&["-S", "-gdb", &gdb], &format!("tcg,tier={}", tier.0));
-        for _ in 0..400 {
-            if socket.exists() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
+        wait_for("listening", || socket.exists());
         let mut client = Client::new(&socket);
         let layout = client.layout();
         let stepped = steps(&mut client, &layout);

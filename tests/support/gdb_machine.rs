@@ -1,11 +1,10 @@
 //! Sessions of `gdb-multiarch` with `tulk system`.
 
 use super::gdb::{START, first_missing};
-use super::{missing, tulk};
+use super::{missing, tulk, wait_for};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 pub const TIERS: [&str; 4] = ["interp", "baseline", "jit", "mixed"];
 
@@ -36,12 +35,7 @@ impl Machine {
         command.arg("-gdb").arg(format!("unix:{}", socket.display())).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("tulk starts");
-        for _ in 0..400 {
-            if socket.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_for("listening", || socket.exists());
         Machine { dir, child }
     }
     /// The small kernel, waiting at the reset vector.

@@ -12,6 +12,18 @@ pub mod sandbox;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+
+/// Returns when it is done; a minute is too long.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..2400 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    panic!("{what} did not happen");
+}
 
 /// How a run ended: the exit code, or `-signal`.
 pub struct Run {

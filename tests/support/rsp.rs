@@ -1,5 +1,6 @@
 //! A client of the remote protocol that asks for what gdb does not, or more often than gdb is quick enough for.
 
+use super::packets::packet;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,11 +19,6 @@ pub struct Client {
 /// A register's name, number and bytes, by rising number.
 pub type Layout = Vec<(String, u32, usize)>;
 
-fn frame(body: &[u8]) -> Vec<u8> {
-    let sum = body.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-    [b"$", body, format!("#{sum:02x}").as_bytes()].concat()
-}
-
 fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     let rest = &tag[tag.find(&format!(" {name}=\""))? + name.len() + 3..];
     rest.split('"').next()
@@ -38,7 +34,7 @@ impl Client {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut client = Client { stream, input: Vec::new(), at: 0, thread: String::new() };
-        client.stream.write_all(&frame(b"QStartNoAckMode")).unwrap();
+        client.stream.write_all(&packet(b"QStartNoAckMode")).unwrap();
         assert_eq!(client.answer(), "OK");
         let features = client.ask("qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+");
         assert!(features.contains("qXfer:features:read+"), "{features}");
@@ -89,7 +85,7 @@ impl Client {
         text
     }
     pub fn send(&mut self, body: &str) {
-        self.stream.write_all(&frame(body.as_bytes())).unwrap();
+        self.stream.write_all(&packet(body.as_bytes())).unwrap();
     }
     pub fn ask(&mut self, body: &str) -> String {
         self.send(body);
