@@ -25,7 +25,7 @@ fn each(name: &str, flags: &[&str], f: impl Fn(Guest, &Path, &str)) {
 
 fn tulk_run(options: &[&str], program: &Path, words: &[&str]) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", "120"]).arg(tulk()).arg("run").args(["--seed", "1"]);
+    command.args(["--signal=KILL", "400"]).arg(tulk()).arg("run").args(["--seed", "1"]);
     command.args(options).arg(program).args(words);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -34,7 +34,7 @@ fn tulk_run(options: &[&str], program: &Path, words: &[&str]) -> Command {
 fn gdb(program: &Path, target: &str, script: &str) -> String {
     // What gdb says goes to two streams, as it likes.
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 2>&1", "sh", "timeout", "--signal=KILL", "60"]);
+    command.args(["-c", "exec \"$@\" 2>&1", "sh", "timeout", "--signal=KILL", "400"]);
     command.args(["gdb-multiarch", "-nx", "-batch"]);
     let first = ["set pagination off", "set confirm off", "set width 0"];
     let connect = format!("target remote {target}");

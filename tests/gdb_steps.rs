@@ -99,7 +99,7 @@ fn programs() {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("log");
             let mut run = Command::new("timeout");
-            run.args(["--signal=KILL", "120"]).arg(tulk()).args(["run", "--seed", "1"]);
+            run.args(["--signal=KILL", "400"]).arg(tulk()).args(["run", "--seed", "1"]);
             run.args(["--one-insn-per-tb", "-d", "exec,cpu", "-D"]).arg(&file).arg(program);
             let status = run.stdin(Stdio::null()).status().unwrap();
             assert_eq!(status.code(), Some(7), "{what}");
@@ -127,7 +127,7 @@ fn machine() {
     assert_eq!(rom.metadata().unwrap().len(), 64 << 10);
     let start = |options: &[&str], accel: &str| {
         let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", "120"]).arg(tulk()).args(["system", "-bios"]).arg(&rom);
+        command.args(["--signal=KILL", "400"]).arg(tulk()).args(["system", "-bios"]).arg(&rom);
         command.args(["-nodefaults", "-display", "none", "-m", "16", "-accel", accel]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]).args(options);
         command.stdin(Stdio::null()).spawn().expect("tulk starts")

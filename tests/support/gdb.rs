@@ -77,7 +77,7 @@ impl Debuggee {
     ) -> Debuggee {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", "120"]).arg(tulk()).arg("run").args(tier.options());
+        command.args(["--signal=KILL", "400"]).arg(tulk()).arg("run").args(tier.options());
         command.args(["--seed", "1"]).args(options).arg("-g");
         command.arg(format!("unix:{}", dir.path().join(socket).display()));
         command.arg(program).args(words);
@@ -105,7 +105,7 @@ impl Debuggee {
         let mut out = std::fs::File::create(&name).unwrap();
         writeln!(out, "{START}\ntarget remote {}\n{script}", socket.display()).unwrap();
         Command::new("timeout")
-            .args(["--signal=KILL", "100", "gdb-multiarch", "-nx", "-batch", "-x"])
+            .args(["--signal=KILL", "400", "gdb-multiarch", "-nx", "-batch", "-x"])
             .arg(&name)
             .args(file)
             .stdin(Stdio::null())
