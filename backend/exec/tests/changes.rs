@@ -149,22 +149,25 @@ fn another_thread_changes_running_code() {
     });
 }
 
+/// Compiles as soon as it may.
+fn eager(tier: Tier, synchronous: bool) -> Config {
+    Config {
+        tier,
+        baseline_threshold: 2,
+        threshold: 2,
+        synchronous,
+        compile_share: 1 << 16,
+        workers: 1,
+        ..Config::default()
+    }
+}
+
 #[test]
 fn code_memory_is_evicted() {
     for (tier, synchronous) in
         [(Tier::Baseline, true), (Tier::Mixed, false), (Tier::Jit, true), (Tier::Jit, false)]
     {
-        let config = Config {
-            tier,
-            baseline_threshold: 2,
-            threshold: 2,
-            synchronous,
-            compile_share: 1 << 16,
-            workers: 1,
-            code_limit: 64 << 10,
-            region_tbs: 4,
-            ..Config::default()
-        };
+        let config = Config { code_limit: 64 << 10, region_tbs: 4, ..eager(tier, synchronous) };
         let mut m = Machine::new(&Setting { name: "eviction", window: false, config });
         // Functions of different sizes, each called from a table.
         let mut asm = Asm::new();
@@ -206,17 +209,7 @@ fn code_memory_is_evicted() {
 #[test]
 fn code_without_room_is_not_tried_for_ever() {
     for (tier, synchronous) in [(Tier::Baseline, true), (Tier::Jit, true), (Tier::Mixed, false)] {
-        let config = Config {
-            tier,
-            baseline_threshold: 2,
-            threshold: 2,
-            synchronous,
-            compile_share: 1 << 16,
-            workers: 1,
-            code_limit: 4096,
-            tb_insns: 1000,
-            ..Config::default()
-        };
+        let config = Config { code_limit: 4096, tb_insns: 1000, ..eager(tier, synchronous) };
         let mut m = Machine::new(&Setting { name: "no room", window: false, config });
         let mut asm = Asm::new();
         let large = asm.label();
