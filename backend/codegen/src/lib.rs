@@ -16,6 +16,10 @@ mod compiler;
 pub mod fault_map;
 mod float_order;
 mod flow;
+#[allow(unsafe_code)]
+#[cfg(target_arch = "x86_64")]
+#[path = "host_x86_64.rs"]
+pub mod host;
 mod lower;
 mod region;
 

@@ -76,8 +76,8 @@ pub fn code_page(state: &CpuState, mmu: u8, pc: u64) -> u32 {
 pub fn set_words(state: &mut CpuState, env: &mut Env, jumps: &mut JumpCache) {
     state.engine[word::THUNK_HELPER] = host::helper_thunk as *const () as u64;
     state.engine[word::THUNK_EVAL] = host::eval_thunk as *const () as u64;
-    state.engine[word::THUNK_UNLINKED] = host::unlinked_thunk as *const () as u64;
-    state.engine[word::THUNK_ENTRY] = host::entry_thunk as *const () as u64;
+    state.engine[word::THUNK_UNLINKED] = tulk_codegen::host::unlinked_thunk as *const () as u64;
+    state.engine[word::THUNK_ENTRY] = tulk_codegen::host::entry_thunk as *const () as u64;
     state.engine[word::THUNK_STEP] = step_call as *const () as u64;
     state.engine[word::HELPERS] = env.engine.isa.helpers().as_ptr() as u64;
     state.engine[word::THUNK_MEM] = host::mem_thunk as *const () as u64;

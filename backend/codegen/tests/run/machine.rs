@@ -7,14 +7,14 @@ use std::arch::{asm, naked_asm};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use tulk_base::state::{CELL_PC, OFFSET_CELLS, OFFSET_ENGINE};
+use tulk_base::state::CELL_PC;
 use tulk_base::tlb::{ITLB_ENTRIES, MMU_MODES, TLB_ENTRY_LOG2, TlbEntry};
 use tulk_base::{AccessKind, CpuState, FaultCause, GuestVa, MemFault, Trap};
 use tulk_codegen::abi::{self, JumpEntry, MemAccess, Reason, word};
 use tulk_codegen::baseline::{Baseline, Input, Profile};
 use tulk_codegen::code_memory::{CodeBlock, CodeMemory};
 use tulk_codegen::{
-    Compiler, Edge, FaultMap, MemoryModel, Options, PageCheck, Region, RegionInput,
+    Compiler, Edge, FaultMap, MemoryModel, Options, PageCheck, Region, RegionInput, host,
 };
 use tulk_ir::filetest::env::{HELPERS, TestEnv, layout};
 use tulk_ir::filetest::{Outcome, Runner};
@@ -56,44 +56,6 @@ extern "sysv64" fn enter(env: *mut CpuState, code: usize) {
         "call rsi",
         "jmp {out}",
         sp = sym SAVED_SP, out = sym recover, bias = const abi::RBP_BIAS,
-    )
-}
-
-const PC_OFFSET: i32 = OFFSET_CELLS + 8 * CELL_PC as i32;
-
-#[unsafe(naked)]
-extern "sysv64" fn unlinked_thunk() {
-    naked_asm!(
-        "pop rax",
-        "sub rax, 3",
-        "mov rcx, [rax + 16]",
-        "mov [rdi + {a}], rax",
-        "mov [rdi + {pc}], rcx",
-        "mov qword ptr [rdi + {reason}], {direct}",
-        "ret",
-        a = const OFFSET_ENGINE + 8 * word::A as i32,
-        pc = const PC_OFFSET,
-        reason = const OFFSET_ENGINE + 8 * word::REASON as i32,
-        direct = const Reason::Direct as i32,
-    )
-}
-
-#[unsafe(naked)]
-extern "sysv64" fn entry_thunk() {
-    naked_asm!(
-        "pop rax",
-        "mov rcx, [rax]",
-        "mov [rdi + {pc}], rcx",
-        "mov ecx, {hot}",
-        "mov edx, {poll}",
-        "cmp dword ptr [rdi], 0",
-        "cmovne ecx, edx",
-        "mov [rdi + {reason}], rcx",
-        "ret",
-        pc = const PC_OFFSET,
-        reason = const OFFSET_ENGINE + 8 * word::REASON as i32,
-        hot = const Reason::Hot as i32,
-        poll = const Reason::Poll as i32,
     )
 }
 
@@ -488,8 +450,8 @@ impl Machine {
     fn prepare(&self, state: &mut CpuState) {
         state.engine[word::THUNK_HELPER] = helper_thunk as *const () as u64;
         state.engine[word::THUNK_EVAL] = eval_thunk as *const () as u64;
-        state.engine[word::THUNK_UNLINKED] = unlinked_thunk as *const () as u64;
-        state.engine[word::THUNK_ENTRY] = entry_thunk as *const () as u64;
+        state.engine[word::THUNK_UNLINKED] = host::unlinked_thunk as *const () as u64;
+        state.engine[word::THUNK_ENTRY] = host::entry_thunk as *const () as u64;
         state.engine[word::THUNK_STEP] = run_step as *const () as u64;
         state.engine[word::HELPERS] = HELPERS.as_ptr() as u64;
         state.engine[word::THUNK_MEM] = mem_thunk as *const () as u64;

@@ -9,8 +9,7 @@ mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::{
-    HostFp, enter, entry_thunk, eval_thunk, fault_frame, helper_thunk, mem_thunk, prefetch, ticks,
-    unlinked_thunk,
+    HostFp, enter, eval_thunk, fault_frame, helper_thunk, mem_thunk, prefetch, ticks,
 };
 
 #[cfg(not(target_arch = "x86_64"))]

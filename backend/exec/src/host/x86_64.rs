@@ -3,8 +3,8 @@
 use crate::trampoline::{eval_call, helper_call, mem_call};
 use std::arch::{asm, naked_asm};
 use tulk_base::CpuState;
-use tulk_base::state::{CELL_PC, OFFSET_CELLS, OFFSET_ENGINE, OFFSET_EXIT_REQUEST};
-use tulk_codegen::abi::{RBP_BIAS, Reason, word};
+use tulk_base::state::OFFSET_ENGINE;
+use tulk_codegen::abi::{RBP_BIAS, word};
 use tulk_ir::{FpEnv, FpFlags, Round};
 
 /// Engine word that holds the stack pointer of [`enter`]'s frame while generated code runs.
@@ -117,55 +117,6 @@ pub unsafe extern "C" fn enter(state: *mut CpuState, code: u64) {
         "ret",
         stack = const STACK_OFFSET,
         bias = const RBP_BIAS,
-    )
-}
-
-const PC_OFFSET: i32 = OFFSET_CELLS + 8 * CELL_PC as i32;
-const REASON_OFFSET: i32 = OFFSET_ENGINE + 8 * word::REASON as i32;
-
-/// [`word::THUNK_UNLINKED`].
-///
-/// # Safety
-/// For generated code only, by the convention of [`tulk_codegen::abi`].
-#[unsafe(naked)]
-pub unsafe extern "C" fn unlinked_thunk() {
-    naked_asm!(
-        // The call is the first instruction of the record, whose third word is the pc.
-        "pop rax",
-        "sub rax, 3",
-        "mov rcx, [rax + 16]",
-        "mov [rdi + {a}], rax",
-        "mov [rdi + {pc}], rcx",
-        "mov qword ptr [rdi + {reason}], {direct}",
-        "ret",
-        a = const OFFSET_ENGINE + 8 * word::A as i32,
-        pc = const PC_OFFSET,
-        reason = const REASON_OFFSET,
-        direct = const Reason::Direct as i32,
-    )
-}
-
-/// [`word::THUNK_ENTRY`].
-///
-/// # Safety
-/// For generated code only, by the convention of [`tulk_codegen::abi`].
-#[unsafe(naked)]
-pub unsafe extern "C" fn entry_thunk() {
-    naked_asm!(
-        "pop rax",
-        "mov rcx, [rax]",
-        "mov [rdi + {pc}], rcx",
-        "mov ecx, {hot}",
-        "mov edx, {poll}",
-        "cmp dword ptr [rdi + {request}], 0",
-        "cmovne ecx, edx",
-        "mov [rdi + {reason}], rcx",
-        "ret",
-        pc = const PC_OFFSET,
-        request = const OFFSET_EXIT_REQUEST,
-        reason = const REASON_OFFSET,
-        hot = const Reason::Hot as i32,
-        poll = const Reason::Poll as i32,
     )
 }
 
