@@ -242,23 +242,36 @@ impl Lifter<'_> {
         if self.flags.op.is_some() || !self.flags.bits[0].is_none() {
             return;
         }
-        let carry = self.builder.local(Type::I8);
         let op = self.get(regs::CC_OP);
         let limit = Kind::Add.first_code() as i64;
         let at_hand = self.builder.icmp_imm(IntCc::LtU, op, limit);
-        let (fast, other, done) = (self.label(), self.label(), self.label());
-        self.builder.brif(at_hand, fast, other);
-        self.place(other);
-        let c = self.find_out(CARRY);
-        self.builder.set(carry, c);
+        let at_once = |lifter: &mut Self| {
+            let src = lifter.get(regs::CC_SRC);
+            let low = lifter.builder.trunc(Type::I8, src);
+            lifter.builder.and_imm(low, 1)
+        };
+        self.flags.bits[0] = self.either(at_hand, at_once, |lifter| lifter.find_out(CARRY));
+    }
+
+    /// A byte that one way has where `quick` holds and the other way elsewhere, each in an IR block of its own.
+    fn either(
+        &mut self,
+        quick: Value,
+        at_once: impl FnOnce(&mut Self) -> Value,
+        slowly: impl FnOnce(&mut Self) -> Value,
+    ) -> Value {
+        let found = self.builder.local(Type::I8);
+        let (fast, slow, done) = (self.label(), self.label(), self.label());
+        self.builder.brif(quick, fast, slow);
+        self.place(slow);
+        let v = slowly(self);
+        self.builder.set(found, v);
         self.builder.jump(done);
         self.place(fast);
-        let src = self.get(regs::CC_SRC);
-        let low = self.builder.trunc(Type::I8, src);
-        let c = self.builder.and_imm(low, 1);
-        self.builder.set(carry, c);
+        let v = at_once(self);
+        self.builder.set(found, v);
         self.place(done);
-        self.flags.bits[0] = self.builder.get(carry);
+        self.builder.get(found)
     }
 
     /// [`Lifter::cond`] at the start of an instruction: where the operation is unknown, no helper is called for the commonest.
@@ -273,22 +286,19 @@ impl Lifter<'_> {
     /// A condition over the flags of an operation that another block did, except O and P: by comparing if that tells. Opens
     /// an IR block.
     fn find_out(&mut self, code: u32) -> Value {
-        use IntCc::*;
         // Zero and sign need only the result.
         let of_result = matches!(code >> 1, 2 | 4);
         let first = if of_result { Kind::Inc } else { Kind::Logic }.first_code();
         let behind = Kind::Fcmp32.first_code();
-        let truth = self.builder.local(Type::I8);
         let op = self.get(regs::CC_OP);
         let number = self.builder.add_imm(op, -(first as i64));
-        let compares = self.builder.icmp_imm(LtU, number, (behind - first) as i64);
-        let (fast, slow, done) = (self.label(), self.label(), self.label());
-        self.builder.brif(compares, fast, slow);
-        self.place(slow);
-        let v = self.ask(code);
-        self.builder.set(truth, v);
-        self.builder.jump(done);
-        self.place(fast);
+        let compares = self.builder.icmp_imm(IntCc::LtU, number, (behind - first) as i64);
+        self.either(compares, |lifter| lifter.compare(code), |lifter| lifter.ask(code))
+    }
+
+    /// The same by a comparison; CC_OP says which.
+    fn compare(&mut self, code: u32) -> Value {
+        use IntCc::*;
         let (op, a, src) = (self.get(regs::CC_OP), self.get(regs::CC_DST), self.get(regs::CC_SRC));
         let two = self.builder.icmp_imm(GeU, op, Kind::Sub.first_code() as i64);
         let zero = self.builder.iconst(Type::I64, 0);
@@ -308,15 +318,12 @@ impl Lifter<'_> {
             14 => LeS,
             _ => GtS,
         };
-        let v = if code >> 1 == 4 {
+        if code >> 1 == 4 {
             let difference = self.builder.sub(a, b);
             self.builder.icmp_imm(cc, difference, 0)
         } else {
             self.builder.icmp(cc, a, b)
-        };
-        self.builder.set(truth, v);
-        self.place(done);
-        self.builder.get(truth)
+        }
     }
 
     /// CF where it is a known constant, else as a truth value.
