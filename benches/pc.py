@@ -5,9 +5,10 @@ usage: benches/pc.py [--rounds N] [--only NAME[,NAME..]] [--json FILE] [--markdo
 
 Both boot Debian's cloud kernel with an initial RAM disk of busybox and two static C programs. The guest prints a line
 on its serial port before and after each piece of work; the emulator's processor time (all threads) between the two is
-what counts, for disks and parallel work the wall time. Medians over the rounds. Shared machines are noisy: trust
+what counts, for disks and parallel work the wall time. A whole Debian disk is booted, too, for the time to its login, gcc and
+python3. Medians over the rounds. Shared machines are noisy: trust
 ratios, repeat what looks odd. Needs: a release build of tulk, gcc, and network access to the machine's Debian mirror
-the first time (QEMU, the kernel and busybox are unpacked under TULK_CACHE, default /var/tmp/tulk).
+the first time (QEMU, the kernel, busybox and the disk are unpacked or made under TULK_CACHE, default /var/tmp/tulk).
 """
 import argparse, json, math, os, pathlib, re, statistics, subprocess, sys, tempfile, threading, time
 
@@ -52,6 +53,14 @@ PARALLEL = {"one": "system compute 60; system compute 60", "two": "system comput
 DATA = "dd if=/dev/urandom of=/tmp/data bs=1M count=40 2>/dev/null; " \
        "i=0; while [ $i -lt 4000 ]; do echo $((i * 7919 % 10007)) line $i of a text; i=$((i + 1)); done >/tmp/t; " \
        "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat /tmp/t; done >/tmp/text"
+# On a whole Debian 12, prepared by the first line.
+PREPARE = "stty -echo; PS1=; for i in $(seq 150); do echo \"double f$i(const double *a, int n) { double s = $i; " \
+          "for (int i = 0; i < n; i++) s = s * a[i] + (i % $i ? a[n - i] : s); return s; }\"; done >t.c"
+DEBIAN = {
+    "gcc": "gcc -O2 -c t.c",
+    "python3": "python3 -c 'import json, re; d = {str(n): [n % 7] * 5 for n in range(30000)}; t = json.dumps(d); "
+               "print(len(json.loads(t)), len(re.findall(\"[1-9]+0\", t)), sum(sorted(len(w) for w in t.split())))'",
+}
 MARK = re.compile(rb"@@(\S+) (start|end)")
 
 
@@ -171,6 +180,42 @@ class Bench:
         marks["boot"] = (total - inside[0], time.monotonic() - started - inside[1], int(peak[1]) / 1024)
         return marks
 
+    def debian(self, who):
+        """Debian's disk (`tests/debian-disk`), from power-on to the prompt and through its work: {name: CPU seconds}."""
+        disk = CACHE / "disk-amd64/disk.raw"
+        command = [*self.machines[who], "-m", "512", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none",
+                   "-no-reboot", "-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+        timer = threading.Timer(LIMIT, child.kill)
+        timer.start()
+        text = b""
+
+        def until(what):
+            nonlocal text
+            while what not in text:
+                if not (more := child.stdout.read(1 << 16)):
+                    sys.exit(f"{' '.join(command)}: no {what}\n{text[-2000:].decode(errors='replace')}")
+                text += more
+            text = text.split(what, 1)[1]
+            return processor_time(child.pid)
+
+        def send(line):
+            child.stdin.write(line.encode() + b"\n")
+
+        times = {"disk to login": until(b"tulk login: ")}
+        for line, answer in [("root", b"Password: "), ("tulk", b"root@tulk:~# "), (PREPARE + "; echo REA''DY", b"READY")]:
+            send(line)
+            until(answer)
+        for name, command_line in DEBIAN.items():
+            before = processor_time(child.pid)
+            send(f"{command_line} && echo DO''NE")
+            times[name] = until(b"DONE") - before
+        send("poweroff")
+        until(b"Power down")
+        child.wait()
+        timer.cancel()
+        return times
+
     def compare(self, script, options=(), modules=(), words=""):
         """The marks of both, medians over the rounds: {name: {who: (cpu, wall, output)}}."""
         self.words = words
@@ -195,7 +240,7 @@ def marked(name, command):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--only", default="", help="boot, idle, parallel, disk, work, float, kernel, or names of rows")
+    options.add_argument("--only", default="", help="boot, idle, parallel, disk, work, float, kernel, debian, or names of rows")
     options.add_argument("--json")
     options.add_argument("--markdown", action="store_true")
     options.add_argument("--keep-log", help="folder for what the guests print")
@@ -218,6 +263,15 @@ def main():
         got = bench.compare(DATA + "\n" + "".join(marked(name, command) for name, (_, command) in work.items()))
         for name, (group, _) in work.items():
             bench.row(group, name, got[name]["qemu"][0], got[name]["tulk"][0])
+    if wanted("debian", "work", *DEBIAN):
+        subprocess.run([str(ROOT / "tests/debian-disk")], check=True)
+        samples = {who: [] for who in bench.machines}
+        for _ in range(args.rounds):
+            for who in bench.machines:
+                samples[who].append(bench.debian(who))
+        for name in ["disk to login", *DEBIAN]:
+            median = {who: statistics.median(s[name] for s in samples[who]) for who in samples}
+            bench.row("work" if name in DEBIAN else "boot", name, median["qemu"], median["tulk"])
     if wanted("parallel"):
         got = bench.compare("".join(marked(n, c) for n, c in PARALLEL.items()), ["-smp", "2"])
         gain = {who: got["one"][who][1] / got["two"][who][1] for who in bench.machines}
