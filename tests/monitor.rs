@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::io::Read;
 use support::console::{Machine, boot_image, firmware};
+use support::wait_for;
 
 /// Puts known values into registers, says so on COM1, and halts with interrupts off; behind the halt it says X.
 const HALTS: &[u8] = &[
@@ -24,6 +26,12 @@ const ECHOES: &[u8] = &[
     0xb4, 0x00, 0xcd, 0x16, // mov ah, 0; int 0x16
     0xba, 0xf8, 0x03, 0xee, // mov dx, 0x3f8; out dx, al
     0xeb, 0xf6, // jmp back
+];
+
+/// Prints without end on the debug console.
+const PRINTS: &[u8] = &[
+    0xb0, b'x', // mov al, 'x'
+    0xe6, 0xe9, 0xeb, 0xfc, // out 0xe9, al; jmp back
 ];
 
 fn image(code: &[u8]) -> (tempfile::NamedTempFile, String) {
@@ -217,5 +225,49 @@ fn media_are_changed() {
     let wrong = m.ask("change ide1-cd0 /nonexistent/cd");
     assert!(wrong.starts_with("Error: ") && wrong.contains("/nonexistent/cd"), "{wrong}");
     assert!(m.ask("info block").contains(&b), "the old one stays");
+    assert_eq!(m.end("quit"), 0);
+}
+
+/// Of a process and all its threads, in clock ticks.
+fn processor_time(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// A processor that waits for a host which reads nothing of its output is still there for the monitor, and loses nothing.
+#[test]
+fn a_console_that_nobody_reads() {
+    if !firmware() {
+        return;
+    }
+    let (_file, drive) = image(PRINTS);
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut reader = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let console = format!("file:{}", fifo.display());
+    let mut m = Machine::start(&["-drive", &drive, "-debugcon", &console]);
+    let pid = m.child.id();
+    let stuck = || {
+        wait_for("the guest's wait", || {
+            let before = processor_time(pid);
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            processor_time(pid) <= before + 2
+        });
+    };
+    let said = || rustix::io::ioctl_fionread(&reader).unwrap() > 0;
+    wait_for("output", said);
+    stuck();
+    assert_eq!(m.ask("stop"), "");
+    assert!(m.ask("info registers").contains("EAX="));
+    assert_eq!(m.ask("cont"), "");
+    stuck();
+    assert!(m.ask("info registers").contains("EAX="), "of a machine that runs");
+    let mut bytes = vec![0; 3 << 20];
+    reader.read_exact(&mut bytes).unwrap();
+    let text = bytes.iter().position(|&byte| byte == b'x').unwrap();
+    assert!(bytes[text..].iter().all(|&byte| byte == b'x'));
+    stuck();
     assert_eq!(m.end("quit"), 0);
 }

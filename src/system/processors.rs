@@ -14,6 +14,7 @@ use tulk_exec::{Engine, Exit, Vcpu, VcpuHandle};
 use tulk_frontend::SystemIsa;
 use tulk_gdb::{Go, Stop, Tid};
 use tulk_pc::Pc;
+use tulk_ui::chardev::Impatient;
 use tulk_x86::X86;
 
 /// Something to be done on a processor's own thread, between blocks.
@@ -335,6 +336,7 @@ impl Processors {
 
     /// Has all processors stand still, and waits until they do. Not to be called by one of them.
     pub fn halt(&self) {
+        let _impatient = Impatient::new();
         self.state.lock().running = false;
         self.alert();
         let mut state = self.state.lock();
@@ -345,6 +347,8 @@ impl Processors {
 
     /// Ends the threads.
     pub fn quit(&self) {
+        // For good: they end.
+        std::mem::forget(Impatient::new());
         self.state.lock().quit = true;
         self.alert();
     }
@@ -365,6 +369,7 @@ impl Processors {
         cpu: u32,
         work: impl FnOnce(&mut Vcpu, &mut Waits) -> R + Send + 'static,
     ) -> Option<R> {
+        let _impatient = Impatient::new();
         let (send, receive) = mpsc::channel();
         let job = move |vcpu: &mut Vcpu, waits: &mut Waits| {
             let _ = send.send(work(vcpu, waits));

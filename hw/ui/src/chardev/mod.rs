@@ -20,6 +20,7 @@ mod tests;
 
 pub use mux::{Mux, MuxCommand};
 pub use options::{ChardevOptions, SocketAddress, SocketOptions};
+pub use outlet::Impatient;
 
 use crate::terminal::TerminalGuard;
 use crate::{CharBackend, CharSink, Error};

@@ -1,18 +1,44 @@
 //! Bytes on their way out to something that must get all of them: [`Outlet`].
 //!
 //! A thread of its own writes, so that a slow disk or terminal does not hold the guest up. Up to [`CAPACITY`] bytes
-//! wait; a guest that is further ahead waits, because nothing may be lost here.
+//! wait; a guest that is further ahead waits, because nothing may be lost here. Only while somebody is [`Impatient`] it
+//! does not, and a little more is kept.
 
 use crate::worker::Worker;
 use parking_lot::{Condvar, Mutex};
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Bytes that wait for the host.
 pub(super) const CAPACITY: usize = 1 << 20;
 /// How long [`Outlet::flush`] waits.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// How often a guest that waits looks whether it is wanted elsewhere.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How many are [`Impatient`].
+static WANTED: AtomicU32 = AtomicU32::new(0);
+
+/// As long as it lives no processor waits for a host that does not take its output: it is wanted elsewhere.
+#[must_use]
+pub struct Impatient(());
+
+impl Impatient {
+    #[expect(clippy::new_without_default)]
+    pub fn new() -> Impatient {
+        WANTED.fetch_add(1, Ordering::SeqCst);
+        Impatient(())
+    }
+}
+
+impl Drop for Impatient {
+    fn drop(&mut self) {
+        WANTED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -48,10 +74,16 @@ impl Outlet {
     pub fn write(&self, mut bytes: &[u8]) {
         let mut state = self.shared.state.lock();
         while !bytes.is_empty() {
-            while state.queue.len() >= CAPACITY {
-                self.shared.changed.wait(&mut state);
+            let mut room = CAPACITY.saturating_sub(state.queue.len());
+            while room == 0 {
+                if WANTED.load(Ordering::SeqCst) > 0 {
+                    room = bytes.len();
+                    break;
+                }
+                self.shared.changed.wait_for(&mut state, LOOK);
+                room = CAPACITY.saturating_sub(state.queue.len());
             }
-            let (now, later) = bytes.split_at(bytes.len().min(CAPACITY - state.queue.len()));
+            let (now, later) = bytes.split_at(bytes.len().min(room));
             state.queue.extend_from_slice(now);
             bytes = later;
             self.shared.changed.notify_all();
