@@ -411,7 +411,7 @@ fn monitor_commands() {
         ("info registers", &["RIP=", "CR3=", "EFER=", "GDT="]),
         ("info mem", &["0000000000000000-", "rw"]),
         ("info tlb", &["0000000000200000: 0000000000200000"]),
-        ("info irq", &["0"]),
+        ("info irq", &["IRQ statistics for isa:\n 0: "]),
         ("info pic", &["pic0:", "pic1:", "irr="]),
         ("info lapic", &["LVT0", "SPIV"]),
         ("info devices", &["PCI device", "0000000000000000-"]),
@@ -435,6 +435,9 @@ fn monitor_commands() {
             assert!(answer.contains(line), "{command}: no `{line}` in\n{answer}");
         }
     }
+    // The kernel has waited for three ticks of the timer.
+    let ticks = out.split(" 0: ").nth(1).and_then(|rest| rest.lines().next()?.parse::<u32>().ok());
+    assert!(ticks.is_some_and(|n| n >= 3), "{out}");
     expect(answers.next().unwrap(), &["at fffffff0", "Breakpoint 1, second ()", "rounds 1"]);
     assert_eq!(machine.end().0, Some(0));
 }
