@@ -211,6 +211,20 @@ fn children_with_stubs() {
     });
 }
 
+/// What a `vfork` child does in its parent's memory is not the debugger's: a breakpoint there stops the parent alone.
+#[test]
+fn vfork() {
+    each_of("vfork", &["-static"], |_, program, tier, what| {
+        let script =
+            "break touch\nwatch touches\ncontinue\np touches\ndelete\nfinish\np touches\ncontinue";
+        let s = session(program, tier, &[], script);
+        let lines = ["Breakpoint 1, touch", "$1 = 2", "$2 = 3", "exited with code 07"];
+        expect(&s, what, &lines);
+        assert!(s.program.contains("children 3 5\n"), "{what}: {}", s.program);
+        assert_eq!(s.status, Some(7), "{what}");
+    });
+}
+
 /// The program that `execve` starts waits for gdb at the same address.
 #[test]
 fn exec() {

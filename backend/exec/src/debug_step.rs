@@ -202,7 +202,7 @@ impl Vcpu {
     #[cold]
     pub(crate) fn watched_step<'g>(&mut self, engine: &Engine) -> Result<Next<'g>, Exit> {
         self.counts.single_steps += 1;
-        let watches = engine.debug.watches();
+        let watches = if self.ignores_breakpoints { Vec::new() } else { engine.debug.watches() };
         let before = engine.isa.watches_before_access();
         let key = engine.isa.tb_key(&self.state);
         let Some(tb) = self.lifter.lift(engine, key, LiftLimits::STEP) else {

@@ -68,7 +68,7 @@ pub struct Vcpu {
     compiler: Option<Box<RegionCompiler>>,
     store: Option<Arc<CodeStore>>,
     pub(crate) counts: Local,
-    /// Breakpoints do not stop it.
+    /// Neither breakpoints nor watchpoints stop it.
     pub ignores_breakpoints: bool,
     /// The frontend changed the state for a second try since this was last cleared.
     pub(crate) retried: bool,
