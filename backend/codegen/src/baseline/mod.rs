@@ -22,6 +22,7 @@ mod flags;
 mod float;
 mod int;
 mod memory;
+mod neighbours;
 mod paged;
 mod regs;
 mod steps;
@@ -30,6 +31,7 @@ mod wide;
 
 use crate::abi::{EDGE_BYTES, JUMP_EDGE_BYTES, jump_record, word};
 use crate::fault_map::FaultMapBuilder;
+use crate::neighbours::Neighbours;
 use crate::{CompileError, Edge, MemoryModel, PageCheck, Region};
 use asm::{Alu, Asm, Cc, Data, Mem, Patch, RDI, RDX, RSI, W};
 use exits::Exits;
@@ -104,6 +106,8 @@ struct Scratch {
     traps: Vec<Patch>,
     literals: Vec<u8>,
     misses: Vec<paged::Missed>,
+    neighbours: Neighbours,
+    search: neighbours::Search,
 }
 
 /// One block on its way.
@@ -127,6 +131,7 @@ struct Emitter<'a> {
     /// Accesses to paged memory that are out of line, and the jump of the one that is being emitted.
     misses: Vec<paged::Missed>,
     miss: Option<Patch>,
+    neighbours: Neighbours,
     /// The step's number.
     now: u16,
     /// Its guest instruction, if it may fault.
@@ -174,8 +179,14 @@ impl Baseline {
             mut traps,
             mut literals,
             mut misses,
+            mut neighbours,
+            mut search,
         } = std::mem::take(&mut self.scratch);
         misses.clear();
+        match input.mem {
+            MemoryModel::Paged => search.run(input.program.steps(), &mut neighbours),
+            MemoryModel::Flat | MemoryModel::Based => neighbours.clear(),
+        }
         asm.clear();
         exits.clear();
         doubts.clear();
@@ -197,12 +208,13 @@ impl Baseline {
             literals,
             misses,
             miss: None,
+            neighbours,
             now: 0,
             pc: input.pc,
         };
         emitter.block();
         let (region, scratch) = emitter.finish();
-        self.scratch = scratch;
+        self.scratch = Scratch { search, ..scratch };
         Ok(region)
     }
 }
@@ -254,6 +266,7 @@ impl<'a> Emitter<'a> {
     /// The step, in the interpreter. It may write cell `d` and the next, or with `helper` any slot.
     fn in_interpreter(&mut self, fallible: bool, helper: bool) {
         self.spill();
+        self.forget_hosts();
         let d = self.steps[self.now as usize].d;
         self.kill(d);
         self.kill(d | 1);
@@ -306,7 +319,18 @@ impl<'a> Emitter<'a> {
     /// Puts code, literals and edge records together.
     fn finish(self) -> (Region, Scratch) {
         let Emitter {
-            input, asm, exits, map, targets, doubts, calls, traps, literals, misses, ..
+            input,
+            asm,
+            exits,
+            map,
+            targets,
+            doubts,
+            calls,
+            traps,
+            literals,
+            misses,
+            neighbours,
+            ..
         } = self;
         debug_assert!(targets.is_empty());
         let code_len = asm.here();
@@ -351,6 +375,18 @@ impl<'a> Emitter<'a> {
             guest_insns: input.insns,
             listing: None,
         };
-        (region, Scratch { asm, exits, targets, doubts, calls, traps, literals, misses })
+        let scratch = Scratch {
+            asm,
+            exits,
+            targets,
+            doubts,
+            calls,
+            traps,
+            literals,
+            misses,
+            neighbours,
+            search: neighbours::Search::default(),
+        };
+        (region, scratch)
     }
 }

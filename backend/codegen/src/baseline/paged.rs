@@ -1,13 +1,20 @@
 //! Accesses to paged memory: the data TLB's entry is probed inline; what does not hit goes out of line to the memory thunk,
 //! which keeps all registers, and comes back as if nothing had happened.
+//!
+//! Of [`crate::neighbours`] the first one tests the entry for all of them at once, and leaves the host address in
+//! a register, or 0: when they lie on two pages, when one of them would not hit, and when a memory thunk ran since, which may
+//! have changed mappings. The others go by it, and where it is 0 they probe for themselves, out of line. No such
+//! register lives longer than its block, so whoever takes rights away from the TLB waits for it as for a probe.
 
 use super::asm::*;
-use super::regs::cell_mem;
+use super::neighbours::displacement;
+use super::regs::{cell_mem, host_cell};
 use super::{Emitter, engine};
 use crate::abi::{MemAccess, Reason, word};
-use tulk_base::state::{CELL_ARGS, CELL_RET, CELL_ZERO};
+use crate::neighbours::Member;
+use tulk_base::state::{CELL_ARGS, CELL_RET, CELL_TEMPS, CELL_ZERO};
 use tulk_base::{MemOp, tlb};
-use tulk_ir::interp::code::{Step, kind};
+use tulk_ir::interp::code::{Step, address, kind};
 
 /// What goes into an access or comes out of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,15 +28,42 @@ pub enum Operand {
     Pair(Xmm),
 }
 
+/// What a plain access moves.
+#[derive(Clone, Copy)]
+enum Transfer {
+    /// Of this kind.
+    Load(u16, Operand),
+    Store(W, Operand),
+}
+
+/// Where a cell is.
+#[derive(Clone, Copy)]
+enum Place {
+    Gpr(Gpr),
+    Cell(u16),
+}
+
+/// How an access that has neighbours goes on out of line.
+#[derive(Clone, Copy)]
+enum Far {
+    /// Its guest address is in the register of the host address.
+    First(Gpr),
+    /// The address, a base and a shifted index, is still to be computed.
+    Other(Place, Option<(Place, u8)>, i32),
+}
+
 /// An access that is out of line.
 #[derive(Clone, Copy)]
 pub struct Missed {
-    patch: Patch,
+    patches: [Option<Patch>; 2],
     back: u32,
     access: MemAccess,
     pc: u64,
     values: [Operand; 2],
     result: Operand,
+    far: Option<(Far, Transfer)>,
+    /// Registers with host addresses, which do not hold any more behind the memory thunk.
+    hosts: u16,
 }
 
 /// The memory operation of a plain access.
@@ -51,16 +85,7 @@ impl Emitter<'_> {
     /// With the guest address in `rax`: the operand for the host's access. [`Emitter::missed`] must follow behind it.
     /// Changes `rcx` and `rdx`.
     pub fn probe_tlb(&mut self, op: MemOp, write: bool) -> Mem {
-        let words = word::TLB + 2 * op.mmu() as usize;
-        self.asm.mov_rr(W::B64, RCX, RAX);
-        self.asm.shift_ri(
-            Shift::Shr,
-            W::B64,
-            RCX,
-            (tlb::TLB_PAGE_LOG2 - tlb::TLB_ENTRY_LOG2) as u8,
-        );
-        self.asm.alu_rm(Alu::And, W::B64, RCX, engine(words));
-        self.asm.alu_rm(Alu::Add, W::B64, RCX, engine(words + 1));
+        self.entry_at(Mem::base(RAX, 0), op.mmu());
         match op.bytes() {
             1 => self.asm.mov_rr(W::B64, RDX, RAX),
             n => self.asm.lea(W::B64, RDX, Mem::base(RAX, n as i32 - 1)),
@@ -77,8 +102,10 @@ impl Emitter<'_> {
     /// is. Registers hold the same cells as where it was probed.
     pub fn missed(&mut self, access: MemAccess, a: Operand, b: Operand, result: Operand) {
         let Some(patch) = self.miss.take() else { return };
-        let (back, pc) = (self.asm.here(), self.pc);
-        self.misses.push(Missed { patch, back, access, pc, values: [a, b], result });
+        let (back, pc, hosts) = (self.asm.here(), self.pc, self.hosts());
+        let (patches, values) = ([Some(patch), None], [a, b]);
+        let far = None;
+        self.misses.push(Missed { patches, back, access, pc, values, result, far, hosts });
     }
 
     fn paged_address(&mut self, mode: u16, step: &Step, op: MemOp, write: bool) -> Mem {
@@ -92,41 +119,21 @@ impl Emitter<'_> {
 
     pub fn paged_plain_load(&mut self, kind: u16, mode: u16, step: &Step) {
         let op = plain_op(kind, self.input.program.mmu());
-        let access = MemAccess::Load(op);
-        if kind == kind::U128 || self.wanted_in_vector(kind, step.d) {
-            let x = self.alloc_x();
-            let mem = self.paged_address(mode, step, op, false);
-            let (load, result) = match kind {
-                kind::U128 => (sse::MOVUPS, Operand::Pair(x)),
-                kind::U64 => (sse::MOVQ, Operand::Low(x)),
-                _ => (sse::MOVSS, Operand::Low(x)),
-            };
-            self.asm.sse_rm(load, x, mem);
-            self.missed(access, Operand::None, Operand::None, result);
-            return match kind {
-                kind::U128 => self.def_pair(step.d, x),
-                _ => self.def_x(step.d, x),
-            };
+        let result = if kind == kind::U128 {
+            Operand::Pair(self.alloc_x())
+        } else if self.wanted_in_vector(kind, step.d) {
+            Operand::Low(self.alloc_x())
+        } else {
+            let narrow = matches!(kind, kind::S8_32 | kind::S16_32);
+            Operand::Gpr(if narrow { W::B32 } else { W::B64 }, self.alloc())
+        };
+        self.paged_plain(op, mode, step, Transfer::Load(kind, result));
+        match result {
+            Operand::Pair(x) => self.def_pair(step.d, x),
+            Operand::Low(x) => self.def_x(step.d, x),
+            Operand::Gpr(_, r) => self.def(step.d, r),
+            Operand::Zero | Operand::None => unreachable!("a load has a result"),
         }
-        let r = self.alloc();
-        let mem = self.paged_address(mode, step, op, false);
-        let mut w = W::B64;
-        match kind {
-            kind::U8 => self.asm.movzx_m(W::B8, r, mem),
-            kind::U16 => self.asm.movzx_m(W::B16, r, mem),
-            kind::U32 => self.asm.mov_rm(W::B32, r, mem),
-            kind::U64 => self.asm.mov_rm(W::B64, r, mem),
-            kind::S8_64 => self.asm.movsx_m(W::B8, W::B64, r, mem),
-            kind::S16_64 => self.asm.movsx_m(W::B16, W::B64, r, mem),
-            kind::S8_32 | kind::S16_32 => {
-                w = W::B32;
-                let from = if kind == kind::S8_32 { W::B8 } else { W::B16 };
-                self.asm.movsx_m(from, W::B32, r, mem);
-            }
-            _ => self.asm.movsx_m(W::B32, W::B64, r, mem),
-        }
-        self.missed(access, Operand::None, Operand::None, Operand::Gpr(w, r));
-        self.def(step.d, r);
     }
 
     pub fn paged_plain_store(&mut self, kind: u16, mode: u16, step: &Step) {
@@ -145,17 +152,133 @@ impl Emitter<'_> {
         } else {
             Operand::Gpr(w, self.read(value))
         };
-        let mem = self.paged_address(mode, step, op, true);
-        match operand {
-            Operand::Pair(x) => self.asm.sse_mr(sse::MOVUPS_STORE, mem, x),
-            Operand::Low(x) => {
+        self.paged_plain(op, mode, step, Transfer::Store(w, operand));
+    }
+
+    fn paged_plain(&mut self, op: MemOp, mode: u16, step: &Step, transfer: Transfer) {
+        let write = matches!(transfer, Transfer::Store(..));
+        let member = self.neighbours.member(self.now as u32);
+        let host = member.and_then(|member| self.cached(host_cell(member.group)));
+        let (far, mem, patches) = match (member, host) {
+            (Some(member), Some(host)) => {
+                let far = self.far_address(mode, step);
+                self.asm.test_rr(W::B64, host, host);
+                let none = self.asm.jcc(Cc::E);
+                let mem = Mem::base(host, self.neighbours.distance(member));
+                (Some((far, transfer)), mem, [Some(none), None])
+            }
+            (Some(member), None) if member.more => {
+                let (host, patches) = self.probe_for_all(member, mode, step);
+                self.neighbours.found_by(member);
+                self.hold(host, host_cell(member.group));
+                (Some((Far::First(host), transfer)), Mem::base(host, 0), patches)
+            }
+            _ => {
+                let mem = self.paged_address(mode, step, op, write);
+                (None, mem, [self.miss.take(), None])
+            }
+        };
+        self.transfer(transfer, mem);
+        let (access, values, result) = match transfer {
+            Transfer::Load(_, to) => (MemAccess::Load(op), [Operand::None; 2], to),
+            Transfer::Store(_, of) => (MemAccess::Store(op), [of, Operand::None], Operand::None),
+        };
+        let (back, pc, hosts) = (self.asm.here(), self.pc, self.hosts());
+        self.misses.push(Missed { patches, back, access, pc, values, result, far, hosts });
+    }
+
+    /// Finds the entry of the page that all of a group are on; the host address of this one. Changes `rcx` and `rdx`.
+    fn probe_for_all(
+        &mut self,
+        member: Member,
+        mode: u16,
+        step: &Step,
+    ) -> (Gpr, [Option<Patch>; 2]) {
+        let (w, mem) = self.guest_address(mode, step);
+        let host = self.alloc();
+        self.asm.lea(w, host, mem);
+        let group = *self.neighbours.group(member);
+        // The entry belongs to the page of the first byte, its tag is compared with the page of the last one.
+        let [first, last] = group.ends(member.offset);
+        self.entry_at(Mem::base(host, first), self.input.program.mmu());
+        self.asm.lea(W::B64, RDX, Mem::base(host, last));
+        self.asm.alu_ri(Alu::And, W::B64, RDX, -(1 << tlb::TLB_PAGE_LOG2));
+        let tags = [(group.reads, tlb::TLB_READ), (group.writes, tlb::TLB_WRITE)];
+        let patches = tags.map(|(wanted, tag)| {
+            wanted.then(|| {
+                self.asm.alu_rm(Alu::Cmp, W::B64, RDX, Mem::base(RCX, tag));
+                self.asm.jcc(Cc::Ne)
+            })
+        });
+        self.asm.alu_rm(Alu::Add, W::B64, host, Mem::base(RCX, tlb::TLB_ADDEND));
+        (host, patches)
+    }
+
+    /// To `rcx`: the TLB entry that belongs to a guest address.
+    fn entry_at(&mut self, address: Mem, mmu: u8) {
+        let words = word::TLB + 2 * mmu as usize;
+        match address {
+            Mem::Base { base, disp: 0 } => self.asm.mov_rr(W::B64, RCX, base),
+            _ => self.asm.lea(W::B64, RCX, address),
+        }
+        let shift = (tlb::TLB_PAGE_LOG2 - tlb::TLB_ENTRY_LOG2) as u8;
+        self.asm.shift_ri(Shift::Shr, W::B64, RCX, shift);
+        self.asm.alu_rm(Alu::And, W::B64, RCX, engine(words));
+        self.asm.alu_rm(Alu::Add, W::B64, RCX, engine(words + 1));
+    }
+
+    /// What it takes to compute the address of a plain access later.
+    fn far_address(&mut self, mode: u16, step: &Step) -> Far {
+        let disp = displacement(mode, step).expect("neighbours have one");
+        let base = self.whereabouts(step.a);
+        let index =
+            (mode == address::INDEX).then(|| (self.whereabouts(step.b), step.imm as u8 & 63));
+        Far::Other(base, index, disp)
+    }
+    /// A register, or memory if that is exact.
+    fn whereabouts(&mut self, cell: u16) -> Place {
+        match self.cached(cell) {
+            Some(r) => Place::Gpr(r),
+            None if cell < CELL_TEMPS && cell & !1 != CELL_ZERO => Place::Cell(cell),
+            None => Place::Gpr(self.read(cell)),
+        }
+    }
+    fn fetch_place(&mut self, to: Gpr, place: Place) -> Gpr {
+        match place {
+            Place::Gpr(r) => r,
+            Place::Cell(cell) => {
+                self.asm.mov_rm(W::B64, to, cell_mem(cell));
+                to
+            }
+        }
+    }
+
+    fn transfer(&mut self, transfer: Transfer, mem: Mem) {
+        match transfer {
+            Transfer::Load(_, Operand::Pair(x)) => self.asm.sse_rm(sse::MOVUPS, x, mem),
+            Transfer::Load(kind, Operand::Low(x)) => {
+                self.asm.sse_rm(if kind == kind::U64 { sse::MOVQ } else { sse::MOVSS }, x, mem);
+            }
+            Transfer::Load(kind, Operand::Gpr(_, r)) => match kind {
+                kind::U8 => self.asm.movzx_m(W::B8, r, mem),
+                kind::U16 => self.asm.movzx_m(W::B16, r, mem),
+                kind::U32 => self.asm.mov_rm(W::B32, r, mem),
+                kind::U64 => self.asm.mov_rm(W::B64, r, mem),
+                kind::S8_32 => self.asm.movsx_m(W::B8, W::B32, r, mem),
+                kind::S16_32 => self.asm.movsx_m(W::B16, W::B32, r, mem),
+                kind::S8_64 => self.asm.movsx_m(W::B8, W::B64, r, mem),
+                kind::S16_64 => self.asm.movsx_m(W::B16, W::B64, r, mem),
+                _ => self.asm.movsx_m(W::B32, W::B64, r, mem),
+            },
+            Transfer::Store(_, Operand::Pair(x)) => self.asm.sse_mr(sse::MOVUPS_STORE, mem, x),
+            Transfer::Store(w, Operand::Low(x)) => {
                 let store = if w == W::B64 { sse::MOVQ_STORE } else { sse::MOVSS_STORE };
                 self.asm.sse_mr(store, mem, x);
             }
-            Operand::Gpr(w, r) => self.asm.mov_mr(w, mem, r),
-            Operand::Zero | Operand::None => self.asm.mov_mi(w, mem, 0),
+            Transfer::Store(_, Operand::Gpr(w, r)) => self.asm.mov_mr(w, mem, r),
+            Transfer::Store(w, _) => self.asm.mov_mi(w, mem, 0),
+            Transfer::Load(..) => unreachable!("a load has a result"),
         }
-        self.missed(MemAccess::Store(op), operand, Operand::None, Operand::None);
     }
 
     /// The ways out of line.
@@ -175,8 +298,12 @@ impl Emitter<'_> {
         self.asm.pop(RCX);
         self.asm.mov_mi(W::B64, engine(word::REASON), Reason::HelperTrap as i32);
         self.asm.ret();
+        let mut probes = [None; 2];
         for missed in &misses {
-            self.asm.bind(missed.patch);
+            missed.patches.into_iter().flatten().for_each(|patch| self.asm.bind(patch));
+            if let Some((far, transfer)) = missed.far {
+                self.finish_far(missed, far, transfer, &mut probes);
+            }
             for (operand, cell) in missed.values.into_iter().zip([CELL_ARGS, CELL_ARGS + 2]) {
                 match operand {
                     Operand::None => {}
@@ -190,6 +317,9 @@ impl Emitter<'_> {
             self.asm.mov_ri(RDX, missed.pc);
             let call = self.asm.call();
             self.asm.patch(call, stub);
+            for r in (0..16).filter(|r| missed.hosts >> r & 1 != 0) {
+                self.asm.zero(Gpr(r));
+            }
             match missed.result {
                 Operand::None | Operand::Zero => {}
                 Operand::Gpr(w, r) if w < W::B32 => self.asm.movzx_m(w, r, cell_mem(CELL_RET)),
@@ -201,5 +331,70 @@ impl Emitter<'_> {
         }
         self.misses = misses;
         self.misses.clear();
+    }
+
+    /// An access that does not go by its neighbours probes for itself. What does not hit goes on behind, with its guest
+    /// address in `rax`. `probes` are the places of the code that probes, for loads and for stores.
+    fn finish_far(
+        &mut self,
+        missed: &Missed,
+        far: Far,
+        transfer: Transfer,
+        probes: &mut [Option<u32>; 2],
+    ) {
+        match far {
+            Far::First(host) => {
+                self.asm.mov_rr(W::B64, RAX, host);
+                self.asm.zero(host);
+            }
+            Far::Other(base, index, disp) => {
+                let base = self.fetch_place(RAX, base);
+                let mem = match index {
+                    None => Mem::base(base, disp),
+                    Some((index, scale)) => {
+                        let index = self.fetch_place(RCX, index);
+                        Mem::index(base, index, scale, disp)
+                    }
+                };
+                self.asm.lea(W::B64, RAX, mem);
+            }
+        }
+        let (op, write) = match missed.access {
+            MemAccess::Store(op) => (op, true),
+            MemAccess::Load(op) => (op, false),
+            _ => unreachable!("no plain access"),
+        };
+        self.asm.lea(W::B64, RDX, Mem::base(RAX, op.bytes() as i32 - 1));
+        let probe = &mut probes[write as usize];
+        match *probe {
+            Some(probe) => {
+                let call = self.asm.call();
+                self.asm.patch(call, probe);
+            }
+            None => {
+                let (call, over) = (self.asm.call(), self.asm.jmp_short());
+                *probe = Some(self.asm.here());
+                self.asm.bind(call);
+                self.probe_stub(op.mmu(), write);
+                self.asm.bind_short(over);
+            }
+        }
+        let miss = self.asm.jcc_short(Cc::Ne);
+        self.transfer(transfer, Mem::base(RAX, 0));
+        self.asm.jmp_to(missed.back);
+        self.asm.bind_short(miss);
+    }
+
+    /// Makes the guest address in `rax` the host's, if that of the last byte, in `rdx`, hits: then the host's Z is set.
+    fn probe_stub(&mut self, mmu: u8, write: bool) {
+        self.entry_at(Mem::base(RAX, 0), mmu);
+        self.asm.alu_ri(Alu::And, W::B64, RDX, -(1 << tlb::TLB_PAGE_LOG2));
+        let tag = if write { tlb::TLB_WRITE } else { tlb::TLB_READ };
+        self.asm.alu_rm(Alu::Cmp, W::B64, RDX, Mem::base(RCX, tag));
+        let miss = self.asm.jcc_short(Cc::Ne);
+        self.asm.alu_rm(Alu::Add, W::B64, RAX, Mem::base(RCX, tlb::TLB_ADDEND));
+        self.asm.alu_rr(Alu::Cmp, W::B32, RCX, RCX);
+        self.asm.bind_short(miss);
+        self.asm.ret();
     }
 }

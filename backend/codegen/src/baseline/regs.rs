@@ -11,12 +11,15 @@
 use super::Emitter;
 use super::asm::*;
 use crate::abi::RBP_BIAS;
+use crate::neighbours::GROUPS;
 use tulk_base::state::{CELL_TEMPS, CELL_ZERO, OFFSET_CELLS};
 
 /// A cell that no program names.
 const NOTHING: u16 = u16::MAX;
 /// The cell number under which a register holds [`crate::abi::word::MEM_BASE`]: engine scratch, not the guest's.
 pub const CELL_MEM_BASE: u16 = 1;
+/// From here on: numbers under which registers hold host addresses.
+const HOSTS: u16 = u16::MAX - GROUPS;
 
 /// `rbx` and `r8` to `r15`.
 const GPRS: u16 = 0xff08;
@@ -108,7 +111,26 @@ pub fn cell_mem(cell: u16) -> Mem {
     Mem::base(RBP, OFFSET_CELLS + 8 * cell as i32 - RBP_BIAS)
 }
 
+/// The number under which a register holds the host address of a group of neighbours.
+pub fn host_cell(group: u16) -> u16 {
+    debug_assert!(group < GROUPS);
+    HOSTS + group
+}
+
 impl Emitter<'_> {
+    /// The registers with host addresses.
+    pub fn hosts(&self) -> u16 {
+        let mut mask = 0;
+        for (r, &cell) in self.regs.gpr.cells.iter().enumerate() {
+            mask |= ((cell >= HOSTS && cell != NOTHING) as u16) << r;
+        }
+        mask
+    }
+    pub fn forget_hosts(&mut self) {
+        let hosts = self.hosts();
+        self.regs.gpr.drop_all(hosts);
+    }
+
     /// A new step begins: no register is in use.
     #[inline(always)]
     pub fn unpin(&mut self) {

@@ -4,7 +4,7 @@
 
 use super::reference::Reference;
 use std::arch::{asm, naked_asm};
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use tulk_base::state::CELL_PC;
@@ -108,6 +108,13 @@ thunk!(helper_thunk, run_helper);
 thunk!(eval_thunk, run_eval);
 thunk!(mem_thunk, run_mem);
 
+thread_local! {
+    /// How often this thread's generated code called the memory thunk.
+    pub static MEMORY_CALLS: Cell<u32> = const { Cell::new(0) };
+    /// Whether that makes all accesses slow, as if it changed all mappings.
+    pub static MEMORY_FORGETS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The memory thunk: on the environment's memory.
 extern "sysv64" fn run_mem(state: *mut CpuState, access: u64, pc: u64) {
     // SAFETY: called from generated code with the state of the run, under LOCK.
@@ -117,6 +124,15 @@ extern "sysv64" fn run_mem(state: *mut CpuState, access: u64, pc: u64) {
     copy_pages(env, false);
     let result = abi::mem_access(state, env, MemAccess::from_word(access));
     copy_pages(env, true);
+    MEMORY_CALLS.set(MEMORY_CALLS.get() + 1);
+    if MEMORY_FORGETS.get() {
+        // SAFETY: the machine's table, of this many entries, see `prepare`.
+        let table = unsafe { &*(state.engine[word::TLB + 1] as *const [TlbEntry; 8]) };
+        for entry in table {
+            entry.read.store(u64::MAX, SeqCst);
+            entry.write.store(u64::MAX, SeqCst);
+        }
+    }
     state.engine[word::STATUS] = result.is_err() as u64;
     if let Err(fault) = result {
         *trap = Some(Trap::Mem(fault));

@@ -4,6 +4,7 @@
 mod baseline;
 mod filetests;
 mod machine;
+mod paged;
 mod quality;
 mod random;
 mod reference;
