@@ -12,6 +12,7 @@
 
 use super::{Lower, clif_type};
 use crate::abi::{MemAccess, Reason, word};
+use crate::neighbours::Member;
 use crate::{CompileError, MemoryModel};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, AtomicRmwOp, InstBuilder, Opcode, ValueDef, types};
@@ -27,7 +28,7 @@ fn is_guarded(offset: i32) -> bool {
 
 /// A guest address made accessible.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     host: ir::Value,
     offset: i32,
 }
@@ -129,8 +130,8 @@ impl Lower<'_> {
     /// The place of an access; leaves when it is misaligned.
     fn place(&mut self, inst: &Inst, write: bool) -> Place {
         let op = inst.memop();
-        if let Some(host) = self.mapped {
-            return Place { host, offset: 0 };
+        if let Some(place) = self.mapped {
+            return place;
         }
         let (address, offset) = self.guest_place(inst);
         if op.align_bytes() > 1 {
@@ -159,7 +160,14 @@ impl Lower<'_> {
             return Err(CompileError::Host("no 128-bit compare-and-swap".into()));
         }
         let (address, offset) = self.guest_place(inst);
-        let va = self.flatten(Place { host: address, offset });
+        let guest = Place { host: address, offset };
+        let plain = matches!(inst.op, Op::Load | Op::Store);
+        if let Some(member) = self.neighbours.member(self.at as u32).filter(|_| plain)
+            && (member.more || self.known_hosts.contains(&member.group))
+        {
+            return self.beside(inst, access, guest, member);
+        }
+        let va = self.flatten(guest);
         if op.align_bytes() > 1 {
             self.check_aligned(va, op, write);
         }
@@ -172,9 +180,28 @@ impl Lower<'_> {
         }
         let cold = self.cold_block();
         self.branch_cold(miss, cold);
-        let links = self.regions.links;
-        let addend = self.b.ins().load(types::I64, links, entry, tlb::TLB_ADDEND);
-        self.mapped = Some(self.b.ins().iadd(va, addend));
+        let host = self.host_of(va, entry);
+        let value = self.at_host(inst, Place { host, offset: 0 })?;
+        let go_on = self.b.create_block();
+        let arg = value.map(|value| value.into());
+        let result = value.map(|value| {
+            let ty = self.type_of(value);
+            self.b.append_block_param(go_on, ty)
+        });
+        self.b.ins().jump(go_on, arg.as_slice());
+        self.b.switch_to_block(cold);
+        self.slow_access(inst, access, va);
+        self.forget_hosts();
+        let arg = value.map(|_| self.load_cell(inst.ty, CELL_RET).into());
+        self.b.ins().jump(go_on, arg.as_slice());
+        self.b.seal_block(go_on);
+        self.b.switch_to_block(go_on);
+        Ok(result)
+    }
+
+    /// The access, at a host address.
+    fn at_host(&mut self, inst: &Inst, place: Place) -> Result<Option<ir::Value>, CompileError> {
+        self.mapped = Some(place);
         let value = match inst.op {
             Op::Load => Some(self.lower_load(inst)),
             Op::Store => {
@@ -185,6 +212,44 @@ impl Lower<'_> {
             _ => Some(self.lower_cas(inst)?),
         };
         self.mapped = None;
+        Ok(value)
+    }
+
+    /// A load or store with neighbours ([`crate::neighbours`]). The first tests the TLB entry for all of them and keeps the
+    /// host address, or 0: when they lie on two pages, when one of them would not hit, and when a memory thunk ran since, which
+    /// may have changed mappings. The others go by it, and where it is 0 they probe for themselves, on a cold path.
+    fn beside(
+        &mut self,
+        inst: &Inst,
+        access: MemAccess,
+        guest: Place,
+        member: Member,
+    ) -> Result<Option<ir::Value>, CompileError> {
+        let op = inst.memop();
+        let number = member.group as usize;
+        while self.hosts.len() <= number {
+            self.hosts.push(self.b.declare_var(types::I64));
+        }
+        let var = self.hosts[number];
+        let known = self.known_hosts.contains(&member.group);
+        let far = self.cold_block();
+        let place = if known {
+            let host = self.b.use_var(var);
+            let none = self.icmp_imm(IntCC::Equal, host, 0);
+            self.branch_cold(none, far);
+            Place { host, offset: self.neighbours.distance(member) }
+        } else {
+            let va = self.flatten(guest);
+            let group = *self.neighbours.group(member);
+            let tags = [(group.reads, tlb::TLB_READ), (group.writes, tlb::TLB_WRITE)];
+            let (miss, entry) = self.probe_ends(va, group.ends(member.offset), op.mmu(), tags);
+            self.branch_cold(miss, far);
+            let host = self.host_of(va, entry);
+            self.b.def_var(var, host);
+            self.neighbours.found_by(member);
+            Place { host, offset: 0 }
+        };
+        let value = self.at_host(inst, place)?;
         let go_on = self.b.create_block();
         let arg = value.map(|value| value.into());
         let result = value.map(|value| {
@@ -192,8 +257,28 @@ impl Lower<'_> {
             self.b.append_block_param(go_on, ty)
         });
         self.b.ins().jump(go_on, arg.as_slice());
-        self.b.switch_to_block(cold);
+        self.known_hosts.retain(|&other| other != member.group);
+        if member.more {
+            self.known_hosts.push(member.group);
+        }
+        self.b.switch_to_block(far);
+        if !known {
+            let none = self.iconst(types::I64, 0);
+            self.b.def_var(var, none);
+        }
+        let va = self.flatten(guest);
+        let (miss, entry) = self.probe(va, op, inst.op == Op::Store);
+        let (hit, slow) = (self.cold_block(), self.cold_block());
+        self.b.ins().brif(miss, slow, &[], hit, &[]);
+        self.b.seal_block(hit);
+        self.b.seal_block(slow);
+        self.b.switch_to_block(hit);
+        let host = self.host_of(va, entry);
+        let arg = self.at_host(inst, Place { host, offset: 0 })?.map(|value| value.into());
+        self.b.ins().jump(go_on, arg.as_slice());
+        self.b.switch_to_block(slow);
         self.slow_access(inst, access, va);
+        self.forget_hosts();
         let arg = value.map(|_| self.load_cell(inst.ty, CELL_RET).into());
         self.b.ins().jump(go_on, arg.as_slice());
         self.b.seal_block(go_on);
@@ -201,23 +286,59 @@ impl Lower<'_> {
         Ok(result)
     }
 
+    /// Behind a call of the memory thunk.
+    fn forget_hosts(&mut self) {
+        for i in 0..self.known_hosts.len() {
+            let none = self.iconst(types::I64, 0);
+            self.b.def_var(self.hosts[self.known_hosts[i] as usize], none);
+        }
+    }
+
+    fn host_of(&mut self, va: ir::Value, entry: ir::Value) -> ir::Value {
+        let links = self.regions.links;
+        let addend = self.b.ins().load(types::I64, links, entry, tlb::TLB_ADDEND);
+        self.b.ins().iadd(va, addend)
+    }
+
     /// Non-zero unless the access hits the TLB entry, which is the second value.
     fn probe(&mut self, va: ir::Value, op: MemOp, write: bool) -> (ir::Value, ir::Value) {
-        let words = word::TLB + 2 * op.mmu() as usize;
+        let tags = [(!write, tlb::TLB_READ), (write, tlb::TLB_WRITE)];
+        self.probe_ends(va, [0, op.bytes() as i32 - 1], op.mmu(), tags)
+    }
+
+    /// The same for all from the first to the last byte, counted from `va`, and for those of the tags that are wanted. The entry
+    /// belongs to the page of the first byte, its tag is compared with the page of the last one.
+    fn probe_ends(
+        &mut self,
+        va: ir::Value,
+        [first, last]: [i32; 2],
+        mmu: u8,
+        tags: [(bool, i32); 2],
+    ) -> (ir::Value, ir::Value) {
+        let words = word::TLB + 2 * mmu as usize;
         let (mask, table) = (self.load_word(words), self.load_word(words + 1));
         let shift = tlb::TLB_PAGE_LOG2 - tlb::TLB_ENTRY_LOG2;
-        let number = self.b.ins().ushr_imm_u(va, shift as i64);
+        let first = self.flatten(Place { host: va, offset: first });
+        let number = self.b.ins().ushr_imm_u(first, shift as i64);
         let number = self.b.ins().band(number, mask);
         let entry = self.b.ins().iadd(table, number);
-        let last = match op.bytes() {
-            1 => va,
-            n => self.b.ins().iadd_imm_s(va, n as i64 - 1),
-        };
+        let last = self.flatten(Place { host: va, offset: last });
         let page = self.iconst(types::I64, -(1 << tlb::TLB_PAGE_LOG2));
         let page = self.b.ins().band(last, page);
-        let field = if write { tlb::TLB_WRITE } else { tlb::TLB_READ };
-        let tag = self.b.ins().load(types::I64, self.regions.links, entry, field);
-        (self.b.ins().icmp(IntCC::NotEqual, tag, page), entry)
+        let links = self.regions.links;
+        let mut tag = |field| self.b.ins().load(types::I64, links, entry, field);
+        let miss = match tags {
+            [(true, read), (true, write)] => {
+                let tags = [tag(read), tag(write)];
+                let [a, b] = tags.map(|tag| self.b.ins().bxor(tag, page));
+                self.b.ins().bor(a, b)
+            }
+            [(true, field), _] | [_, (_, field)] => {
+                let tag = tag(field);
+                self.b.ins().icmp(IntCC::NotEqual, tag, page)
+            }
+        };
+        (miss, entry)
     }
 
     fn check_aligned(&mut self, address: ir::Value, op: MemOp, write: bool) {

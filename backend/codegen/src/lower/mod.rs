@@ -12,6 +12,7 @@ mod float;
 mod int;
 mod known;
 mod memory;
+mod neighbours;
 mod nzcv;
 mod slow;
 mod vector;
@@ -21,6 +22,7 @@ use crate::abi::EDGE_BYTES;
 use crate::checkpoint::Reaching;
 use crate::fault_map::FaultMap;
 use crate::flow::{Bits, Effect, Flow};
+use crate::neighbours::Neighbours;
 use crate::{CompileError, Edge, EdgeKind, MemoryModel, RegionInput};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -131,8 +133,13 @@ pub struct Lower<'a> {
     env: ir::Value,
     /// Host address of guest address 0, if it is not 0.
     mem_base: Option<ir::Value>,
-    /// Host address of the access that is being lowered, where it is known already.
-    mapped: Option<ir::Value>,
+    /// Where the access that is being lowered goes, if that is known already.
+    mapped: Option<memory::Place>,
+    neighbours: Neighbours,
+    search: neighbours::Search,
+    /// Host addresses of groups of neighbours, or 0; the groups whose are known now.
+    hosts: Vec<Variable>,
+    known_hosts: Vec<u16>,
     vars: Vec<Variable>,
     blocks: Vec<ir::Block>,
     /// Edges into each node's block that are still to come.
@@ -211,6 +218,10 @@ pub fn lower(
         env,
         mem_base: None,
         mapped: None,
+        neighbours: Neighbours::default(),
+        search: neighbours::Search::default(),
+        hosts: Vec::new(),
+        known_hosts: Vec::new(),
         vars,
         blocks,
         missing_preds,
@@ -292,7 +303,12 @@ impl<'a> Lower<'a> {
         // A block inside a unit may start in the middle of a guest instruction.
         let open = unit.insts[..range.start].iter().rev().find(|i| i.op == Op::Insn);
         self.start_insn(open.map_or(unit.pc, |i| i.imm as u64));
-        for (at, inst) in unit.insts[range].iter().enumerate() {
+        let insts = &unit.insts[range];
+        self.known_hosts.clear();
+        if self.input.mem == MemoryModel::Paged {
+            self.find_neighbours(insts);
+        }
+        for (at, inst) in insts.iter().enumerate() {
             self.at = at;
             self.inst(inst)?;
         }
