@@ -89,7 +89,7 @@ impl Lower<'_> {
                 let sum = self.sum_of(search, inst.args[0]).plus(inst.imm);
                 let op = inst.memop();
                 if *search.mmu.get_or_insert(op.mmu()) == op.mmu() {
-                    self.neighbours.access(at, sum, op.bytes() as u32, inst.op == Op::Store);
+                    self.neighbours.access(at, sum, op.bytes(), inst.op == Op::Store);
                 }
             }
             _ => {}
