@@ -102,7 +102,8 @@ impl Edge {
 pub struct Node {
     pub unit: usize,
     pub block: u32,
-    /// In order: the targets of `jump`; then, else of `brif`; the one of `exit`; the return sites of a return.
+    /// In order: the targets of `jump`; then, else of `brif`; the one of `exit`; the return sites of a return; where a computed
+    /// jump or call probably leads.
     pub succs: Vec<Edge>,
     /// Edges from reachable nodes.
     pub preds: usize,
@@ -287,13 +288,23 @@ impl Flow {
             }
         }
         for unit in input.units {
-            for inst in unit.insts.iter().filter(|i| i.op == Op::ExitDirect) {
-                let callee = self.unit_at(inst.imm as u64, exit_flags(unit, inst).unwrap_or(0));
-                if inst.exit_kind() != ExitKind::Call || callee.is_none() {
+            for inst in &unit.insts {
+                let flags = || exit_flags(unit, inst).unwrap_or(0);
+                let (calls_inside, ret) = match inst.op {
+                    Op::ExitDirect => {
+                        (self.unit_at(inst.imm as u64, flags()).is_some(), inst.args[0])
+                    }
+                    Op::ExitIndirect => {
+                        let mut targets = input.targets_of(unit);
+                        (targets.any(|pc| self.unit_at(pc, flags()).is_some()), inst.args[1])
+                    }
+                    _ => continue,
+                };
+                if inst.exit_kind() != ExitKind::Call || !calls_inside {
                     continue;
                 }
                 // The callee may come back with other key flags.
-                if let Some(ret) = constant(unit, inst.args[0])
+                if let Some(ret) = constant(unit, ret)
                     && input.units.iter().any(|u| u.pc == ret)
                     && !self.return_sites.contains(&ret)
                     && self.return_sites.len() < MAX_RETURN_SITES
@@ -326,6 +337,11 @@ impl Flow {
                     let flags = exit_flags(unit, &last);
                     let site = |&pc: &u64| self.unit_at(pc, flags?).map(|to| enter(pc, to));
                     self.return_sites.iter().filter_map(site).collect()
+                }
+                Op::ExitIndirect if matches!(last.exit_kind(), ExitKind::Jump | ExitKind::Call) => {
+                    let flags = exit_flags(unit, &last);
+                    let target = |pc: u64| self.unit_at(pc, flags?).map(|to| enter(pc, to));
+                    input.targets_of(unit).filter_map(target).collect()
                 }
                 _ => vec![],
             };
@@ -600,8 +616,15 @@ mod tests {
             texts.iter().map(|t| parse(t, layout, HELPERS).expect("a unit")).collect();
         let units: Vec<&Unit> = units.iter().collect();
         let mem = MemoryModel::Flat;
-        let input =
-            RegionInput { units: &units, layout, helpers: HELPERS, mem, precise, pages: &[] };
+        let input = RegionInput {
+            units: &units,
+            layout,
+            helpers: HELPERS,
+            mem,
+            precise,
+            pages: &[],
+            targets: &[],
+        };
         let flow = Flow::new(&input).expect("a region");
         check(&flow, &|name| flow.var(0, layout.by_name(name).expect("a register")));
     }
@@ -694,6 +717,7 @@ block0:
             mem,
             precise: true,
             pages: &[],
+            targets: &[],
         };
         let flow = Flow::new(&input).expect("a region");
         let Some(Peeled { units, flow }) = flow.peeled(&input) else { panic!("nothing to gain") };
@@ -715,8 +739,15 @@ block0:
             let units = [&unit];
             let mem = MemoryModel::Flat;
             let (layout, helpers) = (&layout, HELPERS);
-            let input =
-                RegionInput { units: &units, layout, helpers, mem, precise: true, pages: &[] };
+            let input = RegionInput {
+                units: &units,
+                layout,
+                helpers,
+                mem,
+                precise: true,
+                pages: &[],
+                targets: &[],
+            };
             assert_eq!([0, 1, 2].map(|n| flow.is_aside(&input, n)), [false, false, true]);
         });
     }

@@ -27,5 +27,5 @@ mod region;
 pub use compiler::{Compiler, Options};
 pub use fault_map::FaultMap;
 pub use region::{
-    CompileError, Edge, EdgeKind, Listing, MemoryModel, PageCheck, Region, RegionInput,
+    CompileError, Edge, EdgeKind, Listing, MemoryModel, PageCheck, Region, RegionInput, Target,
 };

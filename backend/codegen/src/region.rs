@@ -54,9 +54,25 @@ pub struct RegionInput<'a> {
     /// For each unit what must hold where control comes to it from outside or from a unit that demands something else;
     /// empty when nothing is demanded.
     pub pages: &'a [PageCheck],
+    /// Where computed jumps and calls probably lead, the likely ones first: where that is another unit, they are compared
+    /// with it and stay inside.
+    pub targets: &'a [Target],
+}
+
+/// A computed exit of the unit with pc and key flags `from` may lead to `pc`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    pub from: (u64, u64),
+    pub pc: u64,
 }
 
 impl RegionInput<'_> {
+    /// Where the computed jump or call of a unit probably leads.
+    pub(crate) fn targets_of(&self, unit: &Unit) -> impl Iterator<Item = u64> {
+        let from = (unit.pc, unit.flags);
+        self.targets.iter().filter(move |target| target.from == from).map(|target| target.pc)
+    }
+
     /// What unit `to` demands that unit `from` does not.
     pub(crate) fn page_check(&self, from: usize, to: usize) -> Option<PageCheck> {
         let (from, to) = (self.pages.get(from), self.pages.get(to));

@@ -404,6 +404,7 @@ impl RegionCompiler {
             None => Vec::new(),
             Some(system) => blocks.iter().map(|tb| system.check(tb.key)).collect(),
         };
+        let targets = region::targets(engine, blocks, guard);
         let precise = engine.config.precise || isa.self_modifying_is_exact();
         let input = RegionInput {
             units: &units,
@@ -412,6 +413,7 @@ impl RegionCompiler {
             mem: engine.memory_model(),
             precise,
             pages: &pages,
+            targets: &targets,
         };
         let region = self.compiler.compile(&input).map_err(|error| {
             tracing::debug!(%error, pc = %blocks[0].key.pc, blocks = blocks.len(), "not compiled");

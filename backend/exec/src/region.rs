@@ -6,12 +6,13 @@
 
 use crate::engine::Engine;
 use crate::host::epoch::Guard;
-use crate::tb::{Tb, code};
+use crate::tb::{Edge, Tb, code};
 use crate::tuning;
 use crate::vcpu::key_behind;
 use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering;
 use tulk_base::GuestVa;
+use tulk_codegen::Target;
 use tulk_frontend::TbKey;
 use tulk_ir::ExitKind;
 
@@ -60,6 +61,12 @@ pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g
             let count = |n| tb.count(n, limit);
             let total: u64 = (0..exits).map(|n| count(n) as u64).sum();
             let cold = (total * tuning::COLD_SHARE as u64 / 256) as u32;
+            for (count, to, ret) in computed(engine, tb, weight, guard) {
+                let ret = ret.and_then(|ret| engine.key_beside(key, ret));
+                if count >= rare && (ret.is_none() || !is_large_region(engine, to, guard)) {
+                    push(count, to, ret);
+                }
+            }
             for (n, (edge, exit)) in tb.edges().zip(tb.program.exits()).enumerate() {
                 // The only exit is taken as often as the block is reached, and nobody counts that.
                 let count = if exits == 1 { weight } else { count(n) };
@@ -82,6 +89,50 @@ pub fn form<'g>(engine: &Engine, entry: &'g Tb, guard: &'g Guard<'_>) -> Vec<&'g
         }
     }
     blocks
+}
+
+/// Where a block's computed jump or call went while tier 0 counted, with its part of the block's `weight` and where a call returns
+/// to.
+fn computed<'g>(
+    engine: &Engine,
+    tb: &'g Tb,
+    weight: u32,
+    guard: &'g Guard<'_>,
+) -> impl Iterator<Item = (u32, TbKey, Option<TbKey>)> {
+    let flags = engine.bare(tb.key).flags;
+    let ret = tb.program.computed_exit().flatten().map(|pc| TbKey { pc: GuestVa(pc), flags });
+    let known =
+        edges(engine, tb).iter().filter_map(|edge| Some((edge.known(guard)?, edge.count())));
+    let samples: u64 = known.clone().map(|(_, count)| count as u64).sum();
+    known.map(move |(to, count)| {
+        let part = weight as u64 * count as u64 / samples.max(1);
+        (part as u32, to.key, ret)
+    })
+}
+
+/// In system mode, where blocks come and go with their pages, computed exits leave the region.
+fn edges<'g>(engine: &Engine, tb: &'g Tb) -> &'g [Edge] {
+    if engine.system.is_none() { tb.computed() } else { &[] }
+}
+
+/// Computed exits of `blocks` that lead to another of them, those that were taken most first.
+pub fn targets(engine: &Engine, blocks: &[&Tb], guard: &Guard<'_>) -> Vec<Target> {
+    let mut found = Vec::new();
+    for tb in blocks {
+        let known =
+            edges(engine, tb).iter().filter_map(|edge| Some((edge.count(), edge.known(guard)?)));
+        found.extend(
+            known
+                .filter(|(_, to)| blocks.iter().any(|tb| std::ptr::eq(*tb, *to)))
+                .map(|(count, to)| (count, tb.key, to.key)),
+        );
+    }
+    found.sort_by_key(|&(count, ..)| std::cmp::Reverse(count));
+    let target = |(_, from, to): (u32, TbKey, TbKey)| {
+        let from = engine.bare(from);
+        Target { from: (from.pc.0, from.flags), pc: to.pc.0 }
+    };
+    found.into_iter().map(target).collect()
 }
 
 /// A callee that has a region of its own is called through its edge, unless it is small enough to be copied.

@@ -66,6 +66,8 @@ pub struct Tb {
 #[derive(Default)]
 struct Rare {
     edges: Box<[Edge]>,
+    /// Where a computed jump or call went in tier 0.
+    computed: Box<[Edge]>,
     /// Guest code, for blocks on pages that are not watched any more.
     bytes: Box<[u8]>,
     /// System mode: the code page id of the page into which its instruction reaches, or 0.
@@ -73,6 +75,9 @@ struct Rare {
     /// How often the bytes were found unchanged.
     checks: AtomicU32,
 }
+
+/// Targets of a computed jump or call that are kept.
+const COMPUTED_EDGES: usize = 4;
 
 const _: () = assert!(std::mem::offset_of!(Tb, program) == 48);
 #[cfg(not(debug_assertions))]
@@ -91,7 +96,7 @@ pub struct Edge {
 
 impl Edge {
     #[inline]
-    fn count(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
     }
     #[inline]
@@ -127,9 +132,10 @@ impl Edge {
 impl Tb {
     pub fn new(key: TbKey, len: u32, insns: u32, program: Program) -> Tb {
         let more = program.exit_count().saturating_sub(2);
-        let rare = (more > 0).then(|| {
-            let edges = std::iter::repeat_with(Edge::default).take(more).collect();
-            Box::new(Rare { edges, ..Rare::default() })
+        let computed = program.computed_exit().map_or(0, |_| COMPUTED_EDGES);
+        let rare = (more + computed > 0).then(|| {
+            let edges = |n| std::iter::repeat_with(Edge::default).take(n).collect();
+            Box::new(Rare { edges: edges(more), computed: edges(computed), ..Rare::default() })
         });
         Tb {
             code: AtomicU64::new(code::INTERPRET),
@@ -290,10 +296,29 @@ impl Tb {
         &self.rare.as_ref().expect("a block with more than two exits").edges[n]
     }
 
-    /// All edges, perhaps followed by unused ones.
+    /// All edges, perhaps followed by unused ones, and by those of a computed exit.
     pub fn edges(&self) -> impl Iterator<Item = &Edge> {
         let more = self.rare.as_ref().map_or(&[][..], |rare| &rare.edges);
-        self.first_edges.iter().chain(more)
+        self.first_edges.iter().chain(more).chain(self.computed())
+    }
+
+    /// The edges of its computed jump or call ([`Program::computed_exit`]), some of them without a target.
+    pub fn computed(&self) -> &[Edge] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.computed)
+    }
+
+    /// Its computed jump or call went to `to`.
+    pub fn hit_computed(&self, to: &Tb, guard: &Guard<'_>) {
+        for edge in self.computed() {
+            match edge.known(guard) {
+                Some(known) if std::ptr::eq(known, to) => return edge.hit(),
+                Some(_) => {}
+                None => {
+                    edge.count.store(1, Ordering::Relaxed);
+                    return edge.link(to);
+                }
+            }
+        }
     }
 
     #[inline]

@@ -125,7 +125,8 @@ impl<'g> Chain<'g> for Way<'_, 'g> {
         Some(next)
     }
     #[inline(always)]
-    fn indirect(&mut self, pc: u64, state: &CpuState) -> Option<&'g Program> {
+    fn indirect(&mut self, pc: u64, returns: bool, state: &CpuState) -> Option<&'g Program> {
+        let from = self.tb;
         let key = match self.pages {
             None => TbKey { pc: GuestVa(pc), flags: self.tb.key.flags },
             Some(pages) => pages.key(pc, state)?,
@@ -135,6 +136,9 @@ impl<'g> Chain<'g> for Way<'_, 'g> {
             return None;
         }
         let next = self.go(cached.tb.get(self.guard)?, state)?;
+        if !returns {
+            from.hit_computed(self.tb, self.guard);
+        }
         self.cache_hits += 1;
         Some(next)
     }
@@ -431,10 +435,13 @@ impl Vcpu {
                             self.state.set_pc(pc);
                             Next::Resync
                         }
-                        Outcome::Indirect { pc, flags, .. } => {
+                        Outcome::Indirect { kind, pc, flags, .. } => {
                             let flags = flags.unwrap_or(engine.bare(tb.key).flags);
                             let next = self.find(engine, TbKey { pc: GuestVa(pc), flags }, &guard);
                             if let Next::Block(to) = next {
+                                if kind != ExitKind::Return {
+                                    tb.hit_computed(to, &guard);
+                                }
                                 tb = to;
                                 continue;
                             }

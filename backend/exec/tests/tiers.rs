@@ -342,6 +342,33 @@ fn regions_hold_what_is_hot() {
     assert!(stats.region_entries <= 1, "{stats}");
 }
 
+/// What a computed call leads to joins, with the place it returns to, and nothing is left on the way.
+#[test]
+fn regions_hold_what_computed_calls_lead_to() {
+    let config = Config { threshold: 500, synchronous: true, ..Config::default() };
+    let mut m = Machine::new(&Setting { name: "region", window: false, config });
+    let mut asm = Asm::new();
+    let top = asm.here();
+    // r5 and r6 swap: two functions by turns.
+    asm.op(op::CALLR, 5, 0, 0);
+    asm.op(op::ADDI, 7, 5, 0).op(op::ADDI, 5, 6, 0).op(op::ADDI, 6, 7, 0);
+    asm.op(op::ADDI, 1, 1, -1).branch(op::BNZ, 1, top).sys(1);
+    let f = asm.here();
+    asm.op(op::ADDI, 2, 2, 1).op(op::RET, 0, 0, 0);
+    let g = asm.here();
+    asm.op(op::ADDI, 3, 3, 1).op(op::RET, 0, 0, 0);
+    m.load(&mut asm);
+    let (f, g) = (m.code + asm.offset(f), m.code + asm.offset(g));
+    for (n, v) in [(1, 2000), (5, f), (6, g)] {
+        m.set(n, v);
+    }
+    m.run_to(0, 1, "region");
+    assert_eq!((m.reg(2), m.reg(3)), (1000, 1000));
+    let stats = m.engine.stats();
+    assert_eq!((stats.regions_compiled, stats.insns_compiled), (1, 10), "{stats}");
+    assert!(stats.region_entries <= 1, "{stats}");
+}
+
 /// Not a test: prints what a block costs. `cargo test --release -p tulk-exec --test tiers -- --ignored --nocapture`
 #[test]
 #[ignore = "measures"]

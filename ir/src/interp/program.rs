@@ -159,6 +159,18 @@ impl Program {
         ExitInfo { kind, pc: exit.imm, flags: more as u64, ret: (more >> 64) as u64 }
     }
 
+    /// The one exit to a computed pc with the same key flags that is no return, if there is just one: its return address,
+    /// when it is a call.
+    pub fn computed_exit(&self) -> Option<Option<u64>> {
+        let mut found = self.steps().iter().filter_map(|step| match step.code {
+            code::INDIRECT if step.d == ExitKind::Jump as u16 => Some(None),
+            code::INDIRECT_RET if step.d == ExitKind::Call as u16 => Some(Some(step.imm)),
+            _ => None,
+        });
+        let first = found.next()?;
+        found.next().is_none().then_some(first)
+    }
+
     /// All of [`Program::exit`].
     #[inline]
     pub fn exits(&self) -> impl ExactSizeIterator<Item = ExitInfo> + '_ {

@@ -164,8 +164,9 @@ pub trait Chain<'p> {
     /// The program behind direct exit number `exit` of the one that runs, if it can run at once; it counts as
     /// running then. `None` has no effect.
     fn direct(&mut self, exit: u32, state: &CpuState) -> Option<&'p Program>;
-    /// The same for a computed pc under the same key flags (never for [`ExitKind::Resync`]).
-    fn indirect(&mut self, pc: u64, state: &CpuState) -> Option<&'p Program>;
+    /// The same for a computed pc under the same key flags (never for [`ExitKind::Resync`]), to which the program returns or
+    /// jumps.
+    fn indirect(&mut self, pc: u64, returns: bool, state: &CpuState) -> Option<&'p Program>;
 }
 
 /// Nothing follows.
@@ -175,7 +176,7 @@ impl<'p> Chain<'p> for () {
         None
     }
     #[inline(always)]
-    fn indirect(&mut self, _pc: u64, _state: &CpuState) -> Option<&'p Program> {
+    fn indirect(&mut self, _pc: u64, _returns: bool, _state: &CpuState) -> Option<&'p Program> {
         None
     }
 }
@@ -632,8 +633,9 @@ fn execute<'p, E: HelperEnv, C: Chain<'p>, const ONE: bool>(
                 code::EXIT => break imm as u32,
                 code::INDIRECT => {
                     let pc = get!(a);
+                    let returns = d == ExitKind::Return as u16;
                     if d != ExitKind::Resync as u16
-                        && let Some(next) = chain.indirect(pc, state)
+                        && let Some(next) = chain.indirect(pc, returns, state)
                     {
                         p = next;
                         continue 'programs;
@@ -642,7 +644,7 @@ fn execute<'p, E: HelperEnv, C: Chain<'p>, const ONE: bool>(
                 },
                 code::INDIRECT_RET => {
                     let pc = get!(a);
-                    if let Some(next) = chain.indirect(pc, state) {
+                    if let Some(next) = chain.indirect(pc, false, state) {
                         p = next;
                         continue 'programs;
                     }

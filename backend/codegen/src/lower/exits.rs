@@ -235,13 +235,19 @@ impl Lower<'_> {
             None => self.arg(inst, 2),
         };
         for i in 0..self.flow.nodes[self.node].succs.len() {
-            let site = self.flow.nodes[self.node].succs[i].pc.expect("return sites have a pc");
+            let site = self.flow.nodes[self.node].succs[i].pc.expect("units have a pc");
             let here = self.icmp_imm(IntCC::Equal, pc, site as i64);
             let (hit, miss) = (self.b.create_block(), self.b.create_block());
             self.b.ins().brif(here, hit, &[], miss, &[]);
             self.b.seal_block(hit);
             self.b.seal_block(miss);
             self.b.switch_to_block(hit);
+            if kind == ExitKind::Call
+                && let Some(ret) = constant(self.unit, inst.args[1])
+                && !self.flow.returns_inside(ret)
+            {
+                self.push_return(ret);
+            }
             self.follow(i);
             self.b.switch_to_block(miss);
         }

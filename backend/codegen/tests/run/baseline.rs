@@ -313,7 +313,7 @@ impl<'p> Chain<'p> for Again<'p> {
     fn direct(&mut self, exit: u32, _: &CpuState) -> Option<&'p Program> {
         (exit == 0).then_some(self.0)
     }
-    fn indirect(&mut self, _: u64, _: &CpuState) -> Option<&'p Program> {
+    fn indirect(&mut self, _: u64, _: bool, _: &CpuState) -> Option<&'p Program> {
         None
     }
 }

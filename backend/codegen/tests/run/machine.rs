@@ -14,7 +14,7 @@ use tulk_codegen::abi::{self, JumpEntry, MemAccess, Reason, word};
 use tulk_codegen::baseline::{Baseline, Input, Profile};
 use tulk_codegen::code_memory::{CodeBlock, CodeMemory};
 use tulk_codegen::{
-    Compiler, Edge, FaultMap, MemoryModel, Options, PageCheck, Region, RegionInput, host,
+    Compiler, Edge, FaultMap, MemoryModel, Options, PageCheck, Region, RegionInput, Target, host,
 };
 use tulk_ir::filetest::env::{HELPERS, TestEnv, layout};
 use tulk_ir::filetest::{Outcome, Runner};
@@ -392,6 +392,8 @@ pub struct Machine {
     pub itlb: Vec<u32>,
     /// What the next compilation demands of its pages.
     pub pages: Vec<PageCheck>,
+    /// Where its computed exits probably lead.
+    pub targets: Vec<Target>,
     /// Rounding mode of runs, if not the environment's.
     pub round: Option<Round>,
     /// The last run ended in a fault whose address the host did not tell or that does not come back the same, see
@@ -416,6 +418,7 @@ impl Machine {
             tlb: tlb_table(BASE.load(SeqCst) + PAGES),
             itlb: vec![0; ITLB_ENTRIES],
             pages: Vec::new(),
+            targets: Vec::new(),
             round: None,
             unknown_fault: false,
         }
@@ -446,6 +449,7 @@ impl Machine {
             mem: self.model,
             precise: self.precise,
             pages: &self.pages,
+            targets: &self.targets,
         };
         let region = self.compiler.compile(&input).unwrap_or_else(|e| {
             let text: String = units.iter().map(|u| u.display(&self.layout).to_string()).collect();

@@ -131,6 +131,7 @@ fn compile(units: &[&Unit], precise: bool) -> (Region, f64) {
         mem: MemoryModel::Flat,
         precise,
         pages: &[],
+        targets: &[],
     };
     let mut best = f64::MAX;
     let times = std::env::var("TULK_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(20);

@@ -6,7 +6,7 @@ use super::reference::Reference;
 use std::sync::atomic::Ordering::SeqCst;
 use tulk_base::{CpuState, FaultCause, MemFault, MemOp, Trap};
 use tulk_codegen::abi::{JumpEntry, jump_cache_index, word};
-use tulk_codegen::{EdgeKind, MemoryModel, Options};
+use tulk_codegen::{EdgeKind, MemoryModel, Options, Target};
 use tulk_ir::filetest::env::{TestEnv, layout};
 use tulk_ir::filetest::random::{self, Rng};
 use tulk_ir::filetest::{Outcome, Runner};
@@ -147,6 +147,78 @@ fn calls_and_returns_inside_a_region_need_no_lookup() {
     assert_eq!(left, Left::Direct(edge(&placed, 0x2000, JUMP) as u64));
     assert_eq!((get(&state, "x3"), get(&state, "x2")), (2, 55));
     assert_eq!(state.engine[word::RING_TOP], 0);
+}
+
+/// `x14 = 0x1004; call x5`, which returns to `x6, x5 = x5, x6; x1 -= 1; if x1 != 0 goto 0x1000 else goto 0x2000`.
+fn computed_caller() -> [Unit; 2] {
+    let call = unit(0x1000, |b, r| {
+        b.insn(0x1000, 4);
+        let ret = b.iconst(Type::I64, 0x1004);
+        b.set(r("x14"), ret);
+        let to = b.get(r("x5"));
+        b.exit_indirect(ExitKind::Call, to, Some(0x1004), None);
+    });
+    let site = unit(0x1004, |b, r| {
+        b.insn(0x1004, 4);
+        let (x5, x6) = (b.get(r("x5")), b.get(r("x6")));
+        b.set(r("x5"), x6);
+        b.set(r("x6"), x5);
+        let x1 = b.get(r("x1"));
+        let less = b.add_imm(x1, -1);
+        b.set(r("x1"), less);
+        let more = b.icmp_imm(IntCc::Ne, less, 0);
+        let (again, done) = (b.label(), b.label());
+        b.brif(more, again, done);
+        b.place(again);
+        b.exit(0x1000);
+        b.place(done);
+        b.exit(0x2000);
+    });
+    [call, site]
+}
+
+#[test]
+fn computed_calls_stay_inside_where_they_probably_lead() {
+    let [call, site] = computed_caller();
+    let (f, g) = (callee(0x5000), callee(0x6000));
+    let mut m = machine(true);
+    m.targets = [0x6000, 0x5000].map(|pc| Target { from: (0x1000, call.flags), pc }).to_vec();
+    let region = m.compile(&[&call, &site, &f, &g]);
+    let placed = m.place(region);
+    let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+    let mut run = |state: &mut CpuState, env: &mut TestEnv, x5: u64, x6: u64| {
+        [("x1", 10), ("x3", 0), ("x5", x5), ("x6", x6)].map(|(name, n)| set(state, name, n));
+        m.run_region(&placed, state, env)
+    };
+    let left = run(&mut state, &mut env, 0x5000, 0x6000);
+    assert_eq!(left, Left::Direct(edge(&placed, 0x2000, JUMP) as u64));
+    assert_eq!((get(&state, "x3"), get(&state, "x1")), (10, 0));
+    // Whose return address nobody else needs to know.
+    assert_eq!(state.engine[word::RING_TOP], 0);
+    // Elsewhere, in the second round.
+    let left = run(&mut state, &mut env, 0x6000, 0x7000);
+    assert!(matches!(left, Left::Indirect { .. }), "{left:?}");
+    assert_eq!((state.pc(), get(&state, "x3"), get(&state, "x14")), (0x7000, 1, 0x1004));
+    assert_ne!(state.engine[word::RING_TOP], 0);
+}
+
+/// The place of the return is not in the region: who returns there finds it in the ring.
+#[test]
+fn a_computed_call_inside_remembers_a_return_address_outside() {
+    let [call, _] = computed_caller();
+    let f = callee(0x5000);
+    let mut m = machine(true);
+    m.targets = vec![Target { from: (0x1000, call.flags), pc: 0x5000 }];
+    let region = m.compile(&[&call, &f]);
+    let placed = m.place(region);
+    let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+    set(&mut state, "x5", 0x5000);
+    let left = m.run_region(&placed, &mut state, &mut env);
+    assert!(matches!(left, Left::Indirect { .. }), "{left:?}");
+    assert_eq!((state.pc(), get(&state, "x3")), (0x1004, 1));
+    // Pushed and popped again, because it has no code yet.
+    let entry = word::RING + 4;
+    assert_eq!((state.engine[word::RING_TOP], state.engine[entry]), (0, 0x1004));
 }
 
 /// `x3 += 1; goto next`.
