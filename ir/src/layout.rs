@@ -36,6 +36,8 @@ pub struct SlotDef {
     pub implied: bool,
     /// See [`RegLayout::overwrite`].
     pub overwritten: bool,
+    /// See [`RegLayout::general`].
+    pub general: bool,
 }
 
 /// All registers of a guest. Slots never overlap. The pc is not a slot: it is cell 0.
@@ -65,6 +67,7 @@ impl RegLayout {
             gdb,
             implied: false,
             overwritten: false,
+            general: false,
         });
         Slot(self.slots.len() as u16 - 1)
     }
@@ -80,6 +83,11 @@ impl RegLayout {
     /// [`crate::Builder::overwriting`] says which instructions do, also where nobody reads what they write and no `set` says so.
     pub fn overwrite(&mut self, slots: impl IntoIterator<Item = Slot>) {
         slots.into_iter().for_each(|slot| self.slots[slot.0 as usize].overwritten = true);
+    }
+
+    /// Marks I64 slots of which a guest in a 32-bit window only ever sees the low half.
+    pub fn general(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        slots.into_iter().for_each(|slot| self.slots[slot.0 as usize].general = true);
     }
 
     pub fn slots(&self) -> &[SlotDef] {

@@ -21,6 +21,7 @@ mod flow;
 #[path = "host_x86_64.rs"]
 pub mod host;
 mod lower;
+mod narrow;
 mod neighbours;
 mod region;
 

@@ -270,6 +270,7 @@ pub fn layout(mode: Mode) -> RegLayout {
     // Which operation set the flags, and what `key::of_state` looks at.
     l.imply([CC_OP, EFLAGS, FTOP, FTAG, FCW, FSW, MXCSR, BLIND_FAULTS]);
     l.overwrite([CC_OP, CC_DST, CC_SRC]);
+    l.general(GPR);
     l.imply(SEG_BASE.into_iter().chain(SEG_LIMIT).chain(SEG_ATTR));
     l.imply([CR0, CR4, EFER, XCR0, CPL, SHADOW, DR[7]]);
     l

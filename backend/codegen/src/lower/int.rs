@@ -75,6 +75,9 @@ impl Lower<'_> {
             }
             Op::Zext => {
                 let a = self.arg(inst, 0);
+                if ty == types::I64 && self.type_of(a) == types::I32 {
+                    return self.widen(a);
+                }
                 self.b.ins().uextend(ty, a)
             }
             Op::Sext => {

@@ -79,13 +79,13 @@ impl Lower<'_> {
         {
             // So may a 32-bit one in a guarded window: an access that should have wrapped faults and is repeated.
             (address, offset) = self.without_offset(base, imm as i32);
-            address = self.b.ins().uextend(types::I64, address);
+            address = self.widen(address);
         } else if narrow {
             if imm as i32 != 0 {
                 let c = self.iconst(types::I32, imm as i32 as i64);
                 address = self.b.ins().iadd(base, c);
             }
-            address = self.b.ins().uextend(types::I64, address);
+            address = self.widen(address);
         } else if let Ok(small) = i32::try_from(imm) {
             offset = small;
         } else {
@@ -384,7 +384,12 @@ impl Lower<'_> {
             let value = self.b.ins().atomic_load(int, flags, address);
             self.bits(raw, value)
         } else {
-            let value = self.b.ins().load(raw, flags, place.host, place.offset);
+            let value = if raw == types::I32 && self.widens(inst) {
+                let wide = self.b.ins().uload32(flags, place.host, place.offset);
+                self.b.ins().ireduce(types::I32, wide)
+            } else {
+                self.b.ins().load(raw, flags, place.host, place.offset)
+            };
             if order != MemOrder::Plain {
                 if !self.host.x86 {
                     self.b.ins().fence();
@@ -395,6 +400,15 @@ impl Lower<'_> {
         };
         let value = if op.big_endian() { self.swap_bytes(value) } else { value };
         self.fit(value, inst.ty, op.signed())
+    }
+
+    /// What is loaded is extended to 64 bits in this block, for a register: then it is loaded so, because Cranelift extends a
+    /// value of several uses once more.
+    fn widens(&self, load: &Inst) -> bool {
+        let rest = self.unit.block(self.flow.nodes[self.node].block).iter().skip(self.at);
+        self.input.mem == MemoryModel::Based
+            && !load.memop().big_endian()
+            && rest.clone().any(|i| i.op == Op::Zext && i.ty == Type::I64 && i.args[0] == load.dst)
     }
 
     /// Extends or reinterprets a loaded value.

@@ -22,17 +22,18 @@ use crate::abi::EDGE_BYTES;
 use crate::checkpoint::Reaching;
 use crate::fault_map::FaultMap;
 use crate::flow::{Bits, Effect, Flow};
+use crate::narrow::narrow_slots;
 use crate::neighbours::Neighbours;
 use crate::{CompileError, Edge, EdgeKind, MemoryModel, RegionInput};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
-    self, AbiParam, AliasRegionData, Endianness, InstBuilder, MemFlagsData, SigRef, Signature,
-    SourceLoc, TrapCode, types,
+    self, AbiParam, AliasRegionData, Endianness, InstBuilder, MemFlagsData, Opcode, SigRef,
+    Signature, SourceLoc, TrapCode, ValueDef, types,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use known::Known;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tulk_base::state::{OFFSET_CELLS, OFFSET_ENGINE};
 use tulk_ir::{Inst, Op, Shape, Type, Unit, Value};
 
@@ -151,6 +152,10 @@ pub struct Lower<'a> {
     dirty: Bits,
     values: Vec<Option<ir::Value>>,
     nzcv: Known<nzcv::Producer>,
+    /// See [`crate::narrow`].
+    narrow: Bits,
+    /// Values of these slots, whose upper halves are zero.
+    extended: HashSet<ir::Value>,
     /// Vectors whose lane 0 is a scalar that exists.
     scalars: Known<(Shape, ir::Value)>,
     // Results.
@@ -206,6 +211,7 @@ pub fn lower(
     b.seal_block(entry);
     let env = b.block_params(entry)[0];
     let dirty = Bits::new(flow.vars.len());
+    let narrow = narrow_slots(input, &flow);
     let mut lower = Lower {
         b,
         input,
@@ -231,6 +237,8 @@ pub fn lower(
         dirty,
         values: Vec::new(),
         nzcv: Known::default(),
+        narrow,
+        extended: HashSet::new(),
         scalars: Known::default(),
         edges: Vec::new(),
         edge_numbers: HashMap::new(),
@@ -264,7 +272,7 @@ impl<'a> Lower<'a> {
         for v in live {
             let var = self.flow.vars[v];
             let value = match var.cell {
-                Some(cell) => self.load_cell(var.ty, cell),
+                Some(cell) => self.load_slot(v, cell),
                 None => self.zero(clif_type(var.ty)),
             };
             self.b.def_var(self.vars[v], value);
@@ -375,6 +383,28 @@ impl<'a> Lower<'a> {
         self.b.ins().icmp(cc, a, c)
     }
 
+    /// A 32-bit value extended to 64 bits with zeros.
+    fn widen(&mut self, value: ir::Value) -> ir::Value {
+        let dfg = &self.b.func.dfg;
+        let def = |v: ir::Value| match dfg.value_def(dfg.resolve_aliases(v)) {
+            ValueDef::Result(inst, _) => Some((dfg.insts[inst].opcode(), dfg.inst_args(inst))),
+            _ => None,
+        };
+        if let Some((Opcode::Ireduce, &[wide])) = def(value)
+            && dfg.value_type(wide) == types::I64
+        {
+            let extended = match def(wide) {
+                Some((Opcode::Uload32, _)) => true,
+                Some((Opcode::Uextend, args)) => dfg.value_type(args[0]).bits() <= 32,
+                _ => false,
+            };
+            if extended || self.extended.contains(&wide) {
+                return wide;
+            }
+        }
+        self.b.ins().uextend(types::I64, value)
+    }
+
     // Blocks off the hot path.
 
     fn cold_block(&mut self) -> ir::Block {
@@ -440,6 +470,14 @@ impl<'a> Lower<'a> {
     fn load_cell(&mut self, ty: Type, cell: u16) -> ir::Value {
         let offset = OFFSET_CELLS + 8 * cell as i32;
         self.b.ins().load(clif_type(ty), self.regions.env, self.env, offset)
+    }
+    /// The variable `v` from its cell.
+    fn load_slot(&mut self, v: usize, cell: u16) -> ir::Value {
+        if !self.narrow.contains(v) {
+            return self.load_cell(self.flow.vars[v].ty, cell);
+        }
+        let offset = OFFSET_CELLS + 8 * cell as i32;
+        self.b.ins().uload32(self.regions.env, self.env, offset)
     }
     fn store_cell(&mut self, cell: u16, value: ir::Value) {
         self.b.ins().store(self.regions.env, value, self.env, OFFSET_CELLS + 8 * cell as i32);
@@ -531,6 +569,9 @@ impl<'a> Lower<'a> {
             Effect::Get(v) => {
                 let value = self.b.use_var(self.vars[v]);
                 self.define(inst, value);
+                if self.narrow.contains(v) {
+                    self.extended.insert(value);
+                }
                 self.nzcv.get(v, inst.dst);
                 self.scalars.get(v, inst.dst);
             }
@@ -553,9 +594,8 @@ impl<'a> Lower<'a> {
                 let mut reload = self.flow.live_after(self.input, self.node, self.at, &self.dirty);
                 reload.intersect(&load);
                 for v in reload.iter() {
-                    let var = self.flow.vars[v];
-                    let cell = var.cell.expect("helpers write slots only");
-                    let value = self.load_cell(var.ty, cell);
+                    let cell = self.flow.vars[v].cell.expect("helpers write slots only");
+                    let value = self.load_slot(v, cell);
                     self.b.def_var(self.vars[v], value);
                 }
                 for v in load.iter() {

@@ -187,7 +187,9 @@ fn computed_calls_stay_inside_where_they_probably_lead() {
     let placed = m.place(region);
     let (mut state, mut env) = (CpuState::new(), TestEnv::new());
     let mut run = |state: &mut CpuState, env: &mut TestEnv, x5: u64, x6: u64| {
-        [("x1", 10), ("x3", 0), ("x5", x5), ("x6", x6)].map(|(name, n)| set(state, name, n));
+        for (name, n) in [("x1", 10), ("x3", 0), ("x5", x5), ("x6", x6)] {
+            set(state, name, n);
+        }
         m.run_region(&placed, state, env)
     };
     let left = run(&mut state, &mut env, 0x5000, 0x6000);
@@ -530,24 +532,61 @@ fn with_flags(mut outcome: Outcome, unit: &Unit) -> Outcome {
     outcome
 }
 
+/// Makes what a unit writes to general slots 32-bit numbers.
+fn narrow(unit: &mut Unit, layout: &RegLayout) {
+    let set = |i: &Inst| i.op == Op::Set && i.slot().as_local().is_none();
+    for at in (0..unit.insts.len()).rev() {
+        if !set(&unit.insts[at]) || !layout.def(unit.insts[at].slot()).general {
+            continue;
+        }
+        let first = unit.values.len() as u16;
+        unit.values.extend([Type::I32, Type::I64]);
+        let one = |v: Value| [v, Value::NONE, Value::NONE];
+        let (low, wide) = (Value(first), Value(first + 1));
+        let before = unit.insts[at].args[0];
+        unit.insts[at].args[0] = wide;
+        let extend = [
+            Inst { dst: low, args: one(before), ..Inst::new(Op::Trunc, Type::I32) },
+            Inst { dst: wide, args: one(low), ..Inst::new(Op::Zext, Type::I64) },
+        ];
+        unit.insts.splice(at..at, extend);
+        unit.blocks.iter_mut().filter(|start| **start as usize > at).for_each(|start| *start += 2);
+    }
+}
+
 /// A region does what its units do one after the other.
 #[test]
 fn random_regions() {
-    let layout = layout();
+    compare_regions(machine(true), 0);
+}
+
+/// The same for a 32-bit guest, whose general slots hold numbers of 32 bits.
+#[test]
+fn random_regions_of_narrow_slots() {
+    let mut m = Machine { model: MemoryModel::Based, ..machine(true) };
+    m.layout.general((0..6).filter_map(|n| layout().by_name(&format!("x{n}"))));
+    compare_regions(m, 1 << 32);
+}
+
+fn compare_regions(mut m: Machine, first: u64) {
+    let layout = m.layout.clone();
     let seeds = std::env::var("TULK_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(200);
-    let mut m = machine(true);
     let mut reference = Reference::new();
     let mut repeated = 0;
-    for seed in 0..seeds {
+    for seed in first..first + seeds {
         let mut rng = Rng(seed ^ 0xabcd);
         let count = 2 + rng.below(5) as u64;
-        let units = random_region(&mut rng, &layout, count);
+        let mut units = random_region(&mut rng, &layout, count);
+        units.iter_mut().for_each(|unit| narrow(unit, &layout));
         let region = m.compile(&units.iter().collect::<Vec<_>>());
         let placed = m.place(region);
         for _ in 0..4 {
             let mut state = CpuState::new();
             for slot in layout.slots() {
                 state.set128(slot.cell & !1, rng.bits(Type::I128));
+            }
+            for slot in layout.slots().iter().filter(|slot| slot.general) {
+                state.set(slot.cell, state.get(slot.cell) & 0xffff_ffff);
             }
             set(&mut state, "w7", 1 + rng.below(40) as u64);
             let mut expected_state = CpuState::new();
