@@ -83,7 +83,7 @@ impl X86 {
     pub fn new(mode: Mode, model: CpuModel) -> X86 {
         let features = model.features.without(cpu::PRIVILEGED);
         let model = CpuModel { features, ..model };
-        let table = decode::Table::new(mode, model.features);
+        let table = decode::Table::new(model.features);
         X86 { mode, model, layout: regs::layout(mode), table, processors: 0 }
     }
 
@@ -113,7 +113,9 @@ impl X86 {
 
     /// Whether the instruction lifts to something else than #UD.
     pub fn accepts(&self, code: Code) -> bool {
-        self.table.entry(code).accepted
+        let info = code.op_code();
+        let exists = self.mode == Mode::X86_64 || info.mode16() || info.mode32();
+        exists && self.table.entry(code).accepted
     }
 
     /// True when the processor is in long mode even in 32-bit code, as under a 64-bit kernel.

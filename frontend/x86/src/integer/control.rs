@@ -199,10 +199,13 @@ fn jcxz(l: &mut Lifter<'_>, insn: &Instruction) {
 
 /// LOOP, LOOPE, LOOPNE rel
 fn loop_(l: &mut Lifter<'_>, insn: &Instruction) {
-    let r = match insn.code().op_code().address_size() {
-        16 => Register::CX,
-        32 => Register::ECX,
-        _ => Register::RCX,
+    use Code::*;
+    let r = match insn.code() {
+        Loop_rel8_16_CX | Loop_rel8_32_CX | Loope_rel8_16_CX | Loope_rel8_32_CX
+        | Loopne_rel8_16_CX | Loopne_rel8_32_CX => Register::CX,
+        Loop_rel8_16_RCX | Loop_rel8_64_RCX | Loope_rel8_16_RCX | Loope_rel8_64_RCX
+        | Loopne_rel8_16_RCX | Loopne_rel8_64_RCX => Register::RCX,
+        _ => Register::ECX,
     };
     let v = l.reg(r);
     let v = l.add_imm(v, -1);
