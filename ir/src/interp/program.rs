@@ -35,16 +35,18 @@ impl ExitInfo {
 /// The bytecode of one unit.
 ///
 /// One allocation holds, in this order: the steps, 128-bit constants, fault marks, and the exits that do not fit into the
-/// struct, two steps each. A constant, and an exit's flags and return address, have the low half in `imm`, the high
+/// struct, one step each or two. A constant, and an exit's flags and return address, have the low half in `imm`, the high
 /// half in the other fields. A mark says that the steps from number `code` on, up to the next mark, belong to the guest
-/// instruction at `imm`, and if `d` is not 0, those from number `d` on to the one `a` bytes further.
+/// instruction at `imm`. Each of `d`, `a` and `b` that is not 0 is another mark, by its distance from the one before: steps in the low byte, guest
+/// bytes in the high one.
 #[derive(Clone)]
 #[repr(C)]
 pub struct Program {
     /// First, so that a struct around it can have this pointer in its own first cache line.
     pub(super) steps: Box<[Step]>,
     marks: u32,
-    /// Where the exits begin that are among the steps, or 0.
+    /// Where the exits begin that are among the steps, or 0: a kind and a pc of each but the first two, or, with
+    /// [`Program::FULL_EXITS`], all in full.
     far_exits: u32,
     code: u16,
     exits: u16,
@@ -101,27 +103,38 @@ impl Program {
     pub(super) fn assemble(parts: Parts<'_>) -> Program {
         let Parts { steps: code, constants, marks, exits, fp, mmu, .. } = parts;
         let first = exits.first().copied().unwrap_or(NO_EXIT);
-        let second = exits.get(1).copied().unwrap_or(ExitInfo { ret: first.ret, ..NO_EXIT });
-        let near = exits.len() <= 2
-            && (exits.len() < 2 || first.flags == second.flags)
-            && (first.return_pc().is_none() || second.return_pc().is_none());
-        let far_exits = if near { &[][..] } else { exits };
+        let second = exits.get(1).copied().unwrap_or(NO_EXIT);
+        let mut calls = exits.iter().filter_map(ExitInfo::return_pc);
+        let ret = calls.next().unwrap_or(0);
+        let alike = exits.iter().all(|exit| exit.flags == first.flags) && calls.next().is_none();
 
-        let most = code.len() + constants.len() + marks.len() + 2 * far_exits.len();
+        let most = code.len() + constants.len() + marks.len() + 2 * exits.len();
         let mut steps = Vec::with_capacity(most);
         steps.extend_from_slice(code);
         steps.extend_from_slice(constants);
         let marks_at = steps.len();
         pack_marks(marks, &mut steps);
-        let exits_at = if near { 0 } else { steps.len() };
-        for exit in far_exits {
-            steps.push(Step { code: exit.kind as u16, d: 0, a: 0, b: 0, imm: exit.pc });
-            steps.push(constant_step(exit.flags as u128 | (exit.ret as u128) << 64));
-        }
+        let exits_at = steps.len() as u32;
+        let kind_and_pc =
+            |exit: &ExitInfo| Step { code: exit.kind as u16, d: 0, a: 0, b: 0, imm: exit.pc };
+        let far_exits = match alike {
+            true if exits.len() <= 2 => 0,
+            true => {
+                steps.extend(exits[2..].iter().map(kind_and_pc));
+                exits_at
+            }
+            false => {
+                for exit in exits {
+                    steps.push(kind_and_pc(exit));
+                    steps.push(constant_step(exit.flags as u128 | (exit.ret as u128) << 64));
+                }
+                exits_at | Self::FULL_EXITS
+            }
+        };
         Program {
             steps: steps.into(),
             marks: marks_at as u32,
-            far_exits: exits_at as u32,
+            far_exits,
             code: code.len() as u16,
             exits: exits.len() as u16,
             fp,
@@ -129,7 +142,7 @@ impl Program {
             exit_kinds: [first.kind, second.kind],
             exit_pcs: [first.pc, second.pc],
             exit_flags: first.flags,
-            exit_ret: first.return_pc().unwrap_or(second.ret),
+            exit_ret: ret,
             #[cfg(debug_assertions)]
             slots: parts.layout.slots().iter().map(|slot| (slot.cell, slot.ty.cells())).collect(),
         }
@@ -148,16 +161,24 @@ impl Program {
     #[inline]
     pub fn exit(&self, n: usize) -> ExitInfo {
         assert!(n < self.exit_count(), "exit {n} of {}", self.exits);
-        if self.far_exits == 0 {
-            let kind = self.exit_kinds[n];
-            let ret = if kind == ExitKind::Call { self.exit_ret } else { 0 };
-            return ExitInfo { kind, pc: self.exit_pcs[n], flags: self.exit_flags, ret };
+        let far = (self.far_exits & !Self::FULL_EXITS) as usize;
+        if self.far_exits & Self::FULL_EXITS != 0 {
+            let (exit, more) = (&self.steps[far + 2 * n], constant(&self.steps[far + 2 * n + 1]));
+            let kind = ExitKind::from_u8(exit.code as u8);
+            return ExitInfo { kind, pc: exit.imm, flags: more as u64, ret: (more >> 64) as u64 };
         }
-        let at = self.far_exits as usize + 2 * n;
-        let (exit, more) = (&self.steps[at], constant(&self.steps[at + 1]));
-        let kind = ExitKind::from_u8(exit.code as u8);
-        ExitInfo { kind, pc: exit.imm, flags: more as u64, ret: (more >> 64) as u64 }
+        let (kind, pc) = match n {
+            0 | 1 => (self.exit_kinds[n], self.exit_pcs[n]),
+            _ => {
+                let exit = &self.steps[far + n - 2];
+                (ExitKind::from_u8(exit.code as u8), exit.imm)
+            }
+        };
+        let ret = if kind == ExitKind::Call { self.exit_ret } else { 0 };
+        ExitInfo { kind, pc, flags: self.exit_flags, ret }
     }
+    /// See [`Program::far_exits`].
+    const FULL_EXITS: u32 = 1 << 31;
 
     /// The one exit to a computed pc with the same key flags that is no return, if there is just one: its return address,
     /// when it is a call.
@@ -190,10 +211,18 @@ impl Program {
     /// For each guest instruction with a step that may fault, in order: the first such step's number and the pc.
     #[inline]
     pub fn marks(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        let end = if self.far_exits == 0 { self.steps.len() } else { self.far_exits as usize };
+        let end = match self.far_exits & !Self::FULL_EXITS {
+            0 => self.steps.len(),
+            far => far as usize,
+        };
         self.steps[self.marks as usize..end].iter().flat_map(|mark| {
-            let second = (mark.d as u32, mark.imm.wrapping_add(mark.a as u64));
-            std::iter::once((mark.code as u32, mark.imm)).chain((mark.d != 0).then_some(second))
+            let (mut step, mut pc) = (mark.code as u32, mark.imm);
+            let more = [mark.d, mark.a, mark.b].into_iter().filter(|&more| more != 0);
+            std::iter::once((step, pc)).chain(more.map(move |more| {
+                step += more as u32 & 0xff;
+                pc = pc.wrapping_add(more as u64 >> 8);
+                (step, pc)
+            }))
         })
     }
     /// What float operations do with NaNs.
@@ -251,14 +280,22 @@ impl Program {
 
 const NO_EXIT: ExitInfo = ExitInfo { kind: ExitKind::Jump, pc: 0, flags: 0, ret: 0 };
 
-/// Two of them share a step if they are less than 64 KiB apart.
+/// Up to four that are less than 256 steps and bytes apart share a step.
 fn pack_marks(marks: &[(u16, u64)], steps: &mut Vec<Step>) {
     let mut marks = marks.iter().copied().peekable();
     while let Some((code, imm)) = marks.next() {
-        let near = |&(_, pc): &(u16, u64)| pc.wrapping_sub(imm) <= u16::MAX as u64;
-        let second = marks.next_if(near);
-        let (d, a) = second.map_or((0, 0), |(step, pc)| (step, pc.wrapping_sub(imm) as u16));
-        steps.push(Step { code, d, a, b: 0, imm });
+        let (mut step, mut pc) = (code, imm);
+        let mut more = [0; 3];
+        for field in &mut more {
+            let near = |&(next, to): &(u16, u64)| {
+                (1..=0xff).contains(&next.wrapping_sub(step)) && to.wrapping_sub(pc) <= 0xff
+            };
+            let Some((next, to)) = marks.next_if(near) else { break };
+            *field = (next - step) | (to.wrapping_sub(pc) as u16) << 8;
+            (step, pc) = (next, to);
+        }
+        let [d, a, b] = more;
+        steps.push(Step { code, d, a, b, imm });
     }
 }
 
@@ -287,5 +324,55 @@ impl fmt::Debug for Program {
             writeln!(f, "{i:4} {:16} {d:5} {a:5} {b:5} {imm:#x}", code::name(code))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(marks: &[(u16, u64)], exits: &[ExitInfo]) -> Program {
+        let (fp, layout) = (FpRule::Arm, &RegLayout::new());
+        let step = Step { code: 0, d: 0, a: 0, b: 0, imm: 0 };
+        let (steps, constants) = (&[step; 3][..], &[constant_step(7)][..]);
+        Program::assemble(Parts { steps, constants, marks, exits, fp, mmu: 0, layout })
+    }
+
+    /// Marks come back whatever lies between them, and so do exits of all kinds.
+    #[test]
+    fn packed_marks_and_exits_come_back() {
+        let exit = |kind, pc, flags, ret| ExitInfo { kind, pc, flags, ret };
+        let (jump, call) = (ExitKind::Jump, ExitKind::Call);
+        let four = [
+            exit(jump, 1, 5, 0),
+            exit(jump, u64::MAX, 5, 0),
+            exit(call, 3, 5, 0x1234_5678_9abc_def0),
+            exit(jump, 4, 5, 0),
+        ];
+        let other_flags = [exit(jump, 1, 5, 0), exit(jump, 2, 6, 0)];
+        let calls = [exit(call, 1, 5, 10), exit(call, 2, 5, 20)];
+        let sets: [&[ExitInfo]; 8] =
+            [&[], &four[..1], &four[..2], &four[1..3], &four[..3], &four, &other_flags, &calls];
+        let marks = [
+            (0, 100),
+            (1, 103),
+            (2, 103),
+            (257, 358),
+            (258, 614),
+            (259, 600),
+            (260, u64::MAX),
+            (261, 2),
+            (300, 3),
+            (600, 4),
+        ];
+        for exits in sets {
+            for n in 0..=marks.len() {
+                let program = program(&marks[..n], exits);
+                let back: Vec<_> = program.marks().map(|(step, pc)| (step as u16, pc)).collect();
+                assert_eq!(back, marks[..n]);
+                assert_eq!(program.exits().collect::<Vec<_>>(), exits);
+                assert_eq!((program.steps().len(), program.constant(3)), (3, 7));
+            }
+        }
     }
 }
