@@ -120,6 +120,11 @@ pub const fn jump_of_record(word: u64) -> Option<u32> {
     if word >> 63 != 0 { Some((word >> 32) as u32 & !(1 << 31)) } else { None }
 }
 
+/// Bytes of the record with this word 0.
+pub const fn record_bytes(word: u64) -> u32 {
+    if jump_of_record(word).is_some() { JUMP_EDGE_BYTES } else { EDGE_BYTES }
+}
+
 /// An entry of the jump cache or the return ring. A lookup hits when pc and key flags are equal and `code` is
 /// not 0. Only the thread of the state reads and writes them.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]

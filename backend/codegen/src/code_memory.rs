@@ -62,18 +62,19 @@ pub struct Snapshot {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct CodeBlock {
-    offset: usize,
-    len: usize,
+    // Below `MOST`.
+    offset: u32,
+    len: u32,
 }
 
 impl CodeBlock {
     /// Bytes from the start of the memory.
     pub fn offset(&self) -> usize {
-        self.offset
+        self.offset as usize
     }
     /// Bytes occupied.
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -274,20 +275,21 @@ impl CodeMemory {
                 libc::madvise(self.views.writable as *mut libc::c_void, used, libc::MADV_DONTNEED)
             };
         }
-        Some(CodeBlock { offset, len })
+        Some(CodeBlock { offset: offset as u32, len: len as u32 })
     }
 
     /// Gives a block back. No thread may run it or reach it through an edge, the ring or a jump cache any more.
     pub fn free(&self, block: CodeBlock) {
         let mut list = self.lock();
-        let (offset, len) = list.give(block.offset, block.len);
-        if block.len < RELEASE_SIZE && len - block.len < RELEASE_SIZE && len < RELEASE_SIZE {
+        let (given, given_len) = (block.offset(), block.len());
+        let (offset, len) = list.give(given, given_len);
+        if given_len < RELEASE_SIZE && len - given_len < RELEASE_SIZE && len < RELEASE_SIZE {
             return;
         }
         // Only pages that this block made free can hold anything; earlier ones were released before, or were
         // part of a range too small to bother and are cheap to release again.
-        let start = offset.max(block.offset.saturating_sub(RELEASE_SIZE)).next_multiple_of(PAGE);
-        let end = (offset + len).min(block.offset + block.len + RELEASE_SIZE) & !(PAGE - 1);
+        let start = offset.max(given.saturating_sub(RELEASE_SIZE)).next_multiple_of(PAGE);
+        let end = (offset + len).min(given + given_len + RELEASE_SIZE) & !(PAGE - 1);
         if start < end {
             // SAFETY: the range is free, and the lock keeps it so. Failure costs only memory.
             unsafe {
@@ -299,7 +301,7 @@ impl CodeMemory {
 
     /// Where the block's code runs.
     pub fn address(&self, block: &CodeBlock) -> usize {
-        self.views.executable + block.offset
+        self.views.executable + block.offset()
     }
 
     /// The executable view: every address of generated code lies in it.

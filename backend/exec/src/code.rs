@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tulk_base::GuestVa;
 use tulk_codegen::code_memory::{CodeBlock, CodeMemory, MIN_BLOCK, Snapshot};
-use tulk_codegen::{Edge, EdgeKind, FaultMap, Region};
+use tulk_codegen::{Edge, EdgeKind, FaultMap, Region, abi};
 use tulk_frontend::TbKey;
 
 /// Code in code memory.
@@ -39,15 +39,21 @@ pub struct Placed {
     entry: Shared<Tb>,
     pub block: CodeBlock,
     pub fault_map: FaultMap,
-    records: Box<[Record]>,
+    /// For each of its edge records the block that it is attached to, if it is.
+    targets: Box<[Shared<Tb>]>,
+    /// Where the records begin, one behind the other: offset in the code memory.
+    records: u32,
     /// Its records are attached no more. Changed under the lock.
     retired: AtomicBool,
 }
 
+// There are tens of thousands of them.
+const _: () = assert!(size_of::<Placed>() <= 56);
+
 /// An edge record.
-struct Record {
+struct Record<'a> {
     /// The block that it is attached to, if it is.
-    target: Shared<Tb>,
+    target: &'a Shared<Tb>,
     /// Offset in the code memory.
     offset: u32,
 }
@@ -161,18 +167,33 @@ impl CodeStore {
         }
         let block = self.memory.allocate(&region.bytes).ok_or(Refused::Full)?;
         let address = self.memory.address(&block);
-        let base = address - self.memory.range().start;
-        let record =
-            |edge: &Edge| Record { target: Shared::default(), offset: base as u32 + edge.offset };
+        let records = region.edges.first().map_or(0, |edge| edge.offset);
         let placed = Placed {
             entry: Shared::default(),
+            records: block.offset() as u32 + records,
             block,
             fault_map: std::mem::take(&mut region.fault_map),
-            records: region.edges.iter().map(record).collect(),
+            targets: region.edges.iter().map(|_| Shared::default()).collect(),
             retired: AtomicBool::new(false),
         };
         placed.entry.set(Some(entry));
+        debug_assert!(
+            self.records(&placed)
+                .map(|record| record.offset)
+                .eq(region.edges.iter().map(|edge| placed.block.offset() as u32 + edge.offset))
+        );
         Ok((Owned::new(placed), address))
+    }
+
+    /// The edge records of code that is still in its place.
+    fn records<'a>(&self, placed: &'a Placed) -> impl Iterator<Item = Record<'a>> {
+        let mut next = placed.records;
+        placed.targets.iter().map(move |target| {
+            let offset = next;
+            next +=
+                abi::record_bytes(self.memory.read(self.memory.range().start + offset as usize));
+            Record { target, offset }
+        })
     }
 
     /// Whether so much code can be placed, now or after an eviction. One eviction frees [`Self::eviction`] bytes in a row.
@@ -204,7 +225,7 @@ impl CodeStore {
             return Err(self.discard(placed));
         }
         self.faults.set(&placed.block, Some(&placed));
-        for (edge, record) in region.edges.iter().zip(&placed.records) {
+        for (edge, record) in region.edges.iter().zip(self.records(&placed)) {
             let target = match edge.kind {
                 // Blocks that tier 0 went to are known without a search; others wait until they are.
                 EdgeKind::Exit(_) => tb
@@ -215,7 +236,7 @@ impl CodeStore {
                 EdgeKind::ReturnSite => find(key_of(edge)),
             };
             if let Some(target) = target {
-                self.attach(record, target);
+                self.attach(&record, target);
             }
         }
         tb.baseline.put(placed);
@@ -247,9 +268,9 @@ impl CodeStore {
             return Err(self.discard(placed));
         }
         self.faults.set(&placed.block, Some(&placed));
-        for (edge, record) in region.edges.iter().zip(&placed.records) {
+        for (edge, record) in region.edges.iter().zip(self.records(&placed)) {
             if let Some(target) = find(key_of(edge)) {
-                self.attach(record, target);
+                self.attach(&record, target);
             }
         }
         let members: Box<[TbKey]> = members.iter().map(|tb| tb.key).collect();
@@ -289,7 +310,7 @@ impl CodeStore {
     }
 
     /// Puts a record into its target's list and links it if there is code. The lock is held.
-    fn attach(&self, record: &Record, target: &Tb) {
+    fn attach(&self, record: &Record<'_>, target: &Tb) {
         let number = record.number();
         if !target.is_valid() || self.neighbours(number).attached() {
             return;
@@ -309,7 +330,7 @@ impl CodeStore {
     }
 
     /// Takes a record out of its list. The lock is held.
-    fn detach(&self, record: &Record, guard: &Guard<'_>) {
+    fn detach(&self, record: &Record<'_>, guard: &Guard<'_>) {
         let number = record.number();
         let place = self.neighbours(number);
         if !place.attached() {
@@ -355,9 +376,9 @@ impl CodeStore {
         let Some(placed) = self.faults.find(record, guard) else { return };
         let offset = (record - self.memory.range().start) as u32;
         if !placed.retired.load(Ordering::Relaxed)
-            && let Some(record) = placed.records.iter().find(|r| r.offset == offset)
+            && let Some(record) = self.records(placed).find(|r| r.offset == offset)
         {
-            self.attach(record, target);
+            self.attach(&record, target);
         }
     }
 
@@ -448,7 +469,7 @@ impl CodeStore {
     /// Detaches code that no edge names any more. The lock is held.
     fn retire(&self, placed: Owned<Placed>, guard: &Guard<'_>, leaving: &mut Leaving) {
         placed.retired.store(true, Ordering::Relaxed);
-        placed.records.iter().for_each(|record| self.detach(record, guard));
+        self.records(&placed).for_each(|record| self.detach(&record, guard));
         self.leaving.fetch_add(placed.block.len(), Ordering::Relaxed);
         leaving.code.push(placed);
     }
@@ -512,7 +533,7 @@ fn key_of(edge: &Edge) -> TbKey {
     TbKey { pc: GuestVa(edge.pc), flags: edge.flags }
 }
 
-impl Record {
+impl Record<'_> {
     fn number(&self) -> u32 {
         self.offset / 8 + 1
     }
