@@ -273,6 +273,7 @@ impl CodeStore {
                 self.attach(&record, target);
             }
         }
+        members.iter().for_each(|tb| tb.keep());
         let members: Box<[TbKey]> = members.iter().map(|tb| tb.key).collect();
         for &key in &members {
             links.members.entry(key).or_default().push(address);

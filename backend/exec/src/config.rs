@@ -77,6 +77,8 @@ pub struct Config {
     pub workers: usize,
     /// Bytes of machine code kept.
     pub code_limit: usize,
+    /// Blocks lifted between two looks for blocks that were not run in between and are dropped.
+    pub idle_after: usize,
     /// Most bytes of machine code that a forked child gets a copy of.
     pub fork_copy: usize,
     /// Bounds of a region.
@@ -113,6 +115,7 @@ impl Default for Config {
             compile_share: tuning::COMPILE_SHARE,
             workers: 0,
             code_limit: tulk_codegen::code_memory::DEFAULT_LIMIT,
+            idle_after: tuning::IDLE_AFTER,
             fork_copy: tuning::FORK_COPY,
             region_insns: tuning::REGION_INSNS,
             region_tbs: tuning::REGION_TBS,

@@ -57,8 +57,9 @@ pub(crate) struct VcpuShared {
     pub flag: ExitFlag,
     /// Keys that its caches must forget, see [`Engine::announce_stale`].
     pub stale: Mutex<Vec<TbKey>>,
-    /// It must forget everything.
+    /// It must forget everything, or all blocks, but not their code.
     pub flush: AtomicBool,
+    pub flush_blocks: AtomicBool,
     pub stats: VcpuStats,
     /// In system mode.
     pub tlb: Option<Arc<Tlb>>,
@@ -178,7 +179,7 @@ impl Engine {
                 tb
             });
             let mut index = lock(&self.index);
-            let mut tidy = false;
+            let (mut tidy, mut look) = (false, false);
             let raced = self.changes.load(Ordering::SeqCst) != before;
             let result = match (lifted, index.find(key, guard)) {
                 (_, Some(tb)) => Some(Ok(tb)),
@@ -189,6 +190,7 @@ impl Engine {
                     let before = self.stats.blocks_lifted.fetch_add(1, Ordering::Relaxed);
                     tidy = before.is_multiple_of(tuning::COLLECT_EVERY);
                     self.stats.insns_lifted.fetch_add(tb.insns as u64, Ordering::Relaxed);
+                    look = index.count_lifted(self.config.idle_after);
                     Some(Ok(index.insert(tb, &self.table, &self.epoch, guard)))
                 }
             };
@@ -198,6 +200,9 @@ impl Engine {
                 self.epoch.collect();
             }
             pages.iter().for_each(|&p| self.code_pages.remove(p));
+            if look {
+                self.drop_idle();
+            }
             if let Some(result) = result {
                 return result;
             }
@@ -227,6 +232,17 @@ impl Engine {
     /// Makes every vCPU that runs come to the dispatcher soon, for quiescence and to look at `stale`.
     pub(crate) fn nudge(&self) {
         for vcpu in lock(&self.vcpus).iter() {
+            vcpu.flag.raise(EXIT_ENGINE);
+        }
+    }
+
+    /// As [`Engine::announce_stale`] for blocks that have no code: those that had some were announced when it went.
+    pub(crate) fn announce_uncompiled(&self, keys: &[TbKey]) {
+        if keys.len() <= tuning::STALE_KEYS {
+            return self.announce_stale(keys);
+        }
+        for vcpu in lock(&self.vcpus).iter() {
+            vcpu.flush_blocks.store(true, Ordering::Release);
             vcpu.flag.raise(EXIT_ENGINE);
         }
     }

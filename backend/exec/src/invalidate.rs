@@ -40,6 +40,14 @@ impl Engine {
 
     /// Drops the blocks that `remove` takes out of the index and passes on.
     pub(crate) fn drop_blocks(&self, remove: impl FnOnce(&mut Index, &mut dyn FnMut(&Tb))) {
+        self.drop_and_tell(remove, Engine::announce_stale);
+    }
+
+    fn drop_and_tell(
+        &self,
+        remove: impl FnOnce(&mut Index, &mut dyn FnMut(&Tb)),
+        tell: impl FnOnce(&Engine, &[TbKey]),
+    ) {
         let mut stale: Vec<TbKey> = Vec::new();
         let mut leaving = Leaving::default();
         let reader = self.epoch.join();
@@ -62,7 +70,7 @@ impl Engine {
             drop(links);
             let count = stale.len();
             stale.append(&mut leaving.keys);
-            self.announce_stale(&stale);
+            tell(self, &stale);
             if let Some(store) = store {
                 store.release(&self.epoch, leaving);
             }
@@ -75,6 +83,21 @@ impl Engine {
         }
         self.stats.invalidated.fetch_add(count as u64, Ordering::Relaxed);
         self.bury_dead();
+    }
+
+    /// Drops the blocks that have not run since the last time and have no code: programs run a third of their code once, when
+    /// they start. What is reached again is lifted again.
+    #[cold]
+    pub(crate) fn drop_idle(&self) {
+        let mut count = 0;
+        let remove = |index: &mut Index, each: &mut dyn FnMut(&Tb)| {
+            index.remove_idle(&self.code_pages, &self.epoch, |tb| {
+                count += 1;
+                each(tb);
+            });
+        };
+        self.drop_and_tell(remove, Engine::announce_uncompiled);
+        self.stats.idle.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Drops everything.

@@ -17,7 +17,7 @@ macro_rules! counters {
 
 counters! {
     /// Counted by whichever thread does it.
-    Shared { blocks_lifted, insns_lifted, invalidated, write_faults, regions_compiled, insns_compiled,
+    Shared { blocks_lifted, insns_lifted, invalidated, idle, write_faults, regions_compiled, insns_compiled,
         compile_failures, regions_refused, evicted, compile_ns, code_bytes }
 }
 
@@ -65,7 +65,9 @@ pub struct Stats {
     pub insns_lifted: u64,
     /// Blocks in the table now.
     pub blocks: u64,
+    /// Blocks dropped, in all, and those of them that had not run for long.
     pub invalidated: u64,
+    pub idle: u64,
     pub write_faults: u64,
     pub regions_compiled: u64,
     pub insns_compiled: u64,
@@ -133,6 +135,7 @@ impl Stats {
             insns_lifted,
             blocks,
             invalidated,
+            idle,
             write_faults,
             regions_compiled,
             insns_compiled,
@@ -225,6 +228,7 @@ impl Engine {
             insns_lifted: get(&s.insns_lifted),
             blocks: lock(&self.index).len() as u64,
             invalidated: get(&s.invalidated),
+            idle: get(&s.idle),
             write_faults: get(&s.write_faults),
             regions_compiled: get(&s.regions_compiled),
             insns_compiled: get(&s.insns_compiled),

@@ -132,7 +132,12 @@ pub struct Index {
     frames: Option<Arc<Ids>>,
     /// Frames whose blocks became fewer.
     touched: Vec<u32>,
+    /// Blocks lifted since [`Index::remove_idle`].
+    lifted: usize,
 }
+
+/// How many blocks ahead a walk over all of them looks.
+const PREFETCH: usize = 12;
 
 /// See the module. Hashed counters: a zero means "no blocks", anything else "perhaps".
 pub struct CodePages {
@@ -174,6 +179,7 @@ impl Table {
             writer: epoch.join(),
             frames: None,
             touched: Vec::new(),
+            lifted: 0,
         };
         (table, index)
     }
@@ -206,7 +212,8 @@ impl Index {
         epoch: &Epoch,
         guard: &'g Guard<'_>,
     ) -> &'g Tb {
-        if (self.count + 1) * 3 > self.buckets().slots.len() * 2 {
+        // Tags make long runs cheap.
+        if (self.count + 1) * 16 > self.buckets().slots.len() * 15 {
             self.grow(table, epoch);
         }
         let tb = Owned::new(tb);
@@ -368,6 +375,47 @@ impl Index {
         }
     }
 
+    /// Counts a lifted block. True when it is time for [`Index::remove_idle`]: after `every` blocks, or half as many as there are.
+    pub fn count_lifted(&mut self, every: usize) -> bool {
+        self.lifted += 1;
+        let due = self.lifted >= every.max(self.count / 2);
+        if due {
+            self.lifted = 0;
+        }
+        due
+    }
+
+    /// Takes every block out that has not run since the last call and has no code, and calls `each` on it, as
+    /// [`Index::remove_range`] does. Pages are the guest's.
+    pub fn remove_idle(
+        &mut self,
+        code_pages: &CodePages,
+        epoch: &Epoch,
+        mut each: impl FnMut(&Tb),
+    ) {
+        let writer = self.writer.clone();
+        let guard = writer.pin(epoch);
+        let slots = &self.buckets().slots;
+        let mut idle: Vec<&Tb> = Vec::new();
+        for (at, slot) in slots.iter().enumerate() {
+            if let Some(ahead) = slots.get(at + PREFETCH) {
+                ahead.prefetch();
+            }
+            idle.extend(slot.get(&guard).filter(|tb| tb.look()));
+        }
+        for tb in &idle {
+            tb.pages().for_each(|page| code_pages.remove(page));
+            each(tb);
+            self.remove(tb.key, &guard);
+        }
+        if !idle.is_empty() {
+            self.pages.retain(|_, blocks| {
+                blocks.retain(|link| link.get(&guard).is_some_and(Tb::is_valid));
+                !blocks.is_empty()
+            });
+        }
+    }
+
     fn remove(&mut self, key: TbKey, guard: &Guard<'_>) {
         let Some(buckets) = &self.buckets else { return };
         let Some((mut hole, _)) = buckets.find(key, guard) else { return };
@@ -395,7 +443,14 @@ impl Index {
     /// Calls `each` on every valid block.
     pub fn for_each(&self, epoch: &Epoch, mut each: impl FnMut(&Tb, &Guard<'_>)) {
         let guard = self.writer.pin(epoch);
-        for slot in &self.buckets().slots {
+        let slots = &self.buckets().slots;
+        for (at, slot) in slots.iter().enumerate() {
+            if let Some(ahead) = slots.get(at + 2 * PREFETCH) {
+                ahead.prefetch();
+            }
+            if let Some(tb) = slots.get(at + PREFETCH).and_then(|ahead| ahead.get(&guard)) {
+                tb.prefetch_next();
+            }
             if let Some(tb) = slot.get(&guard) {
                 each(tb, &guard);
             }

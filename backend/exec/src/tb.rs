@@ -33,6 +33,9 @@ mod counting {
     pub const DERIVED: u8 = 3;
 }
 
+/// What [`Tb::keep`] notes.
+const KEEP: u32 = u32::MAX;
+
 /// See the module. Immutable but for the atomics; shared by all threads. What running it in tier 0 touches lies in
 /// its first 64 bytes, because the blocks of a large program do not fit the caches otherwise. Aligning it to cache
 /// lines too would cost more than it gains: a general allocator wastes some 80 bytes for each such block.
@@ -65,9 +68,17 @@ pub struct Tb {
 /// What few blocks have.
 #[derive(Default)]
 struct Rare {
+    /// The third exit's, and those of more.
+    edge: Edge,
     edges: Box<[Edge]>,
     /// Where a computed jump or call went in tier 0.
     computed: Box<[Edge]>,
+    checked: Option<Box<Checked>>,
+}
+
+/// What blocks have that are checked before they run.
+#[derive(Default)]
+struct Checked {
     /// Guest code, for blocks on pages that are not watched any more.
     bytes: Box<[u8]>,
     /// System mode: the code page id of the page into which its instruction reaches, or 0.
@@ -90,8 +101,9 @@ pub struct Edge {
     next: Shared<Tb>,
     /// Times taken (some are lost when threads race).
     count: AtomicU32,
-    /// Of the first edge: the counter of the block's baseline code, see [`Profile::runs`].
-    runs: AtomicU32,
+    /// Of the first edge: the counter of the block's baseline code, see [`Profile::runs`]. Of the second: what
+    /// [`Tb::look`] noted.
+    spare: AtomicU32,
 }
 
 impl Edge {
@@ -131,11 +143,12 @@ impl Edge {
 
 impl Tb {
     pub fn new(key: TbKey, len: u32, insns: u32, program: Program) -> Tb {
-        let more = program.exit_count().saturating_sub(2);
+        let exits = program.exit_count();
         let computed = program.computed_exit().map_or(0, |_| COMPUTED_EDGES);
-        let rare = (more + computed > 0).then(|| {
+        let rare = (exits > 2 || computed > 0).then(|| {
             let edges = |n| std::iter::repeat_with(Edge::default).take(n).collect();
-            Box::new(Rare { edges: edges(more), computed: edges(computed), ..Rare::default() })
+            let (edges, computed) = (edges(exits.saturating_sub(3)), edges(computed));
+            Box::new(Rare { edges, computed, ..Rare::default() })
         });
         Tb {
             code: AtomicU64::new(code::INTERPRET),
@@ -163,7 +176,7 @@ impl Tb {
     }
 
     fn runs(&self) -> &AtomicU32 {
-        &self.first_edges[0].runs
+        &self.first_edges[0].spare
     }
     fn counting(&self) -> u8 {
         self.counting.load(Ordering::Relaxed)
@@ -228,6 +241,26 @@ impl Tb {
         self.heat.load(Ordering::Relaxed).saturating_add(ran)
     }
 
+    /// Whether it waits for its next execution in tier 0 and has had none since the last call of this.
+    pub fn look(&self) -> bool {
+        let noted = &self.first_edges[1].spare;
+        let before = noted.load(Ordering::Relaxed);
+        let waits = self.code.load(Ordering::Relaxed) == code::INTERPRET
+            && self.requested.load(Ordering::Relaxed) == 0
+            && before != KEEP;
+        if !waits {
+            return false;
+        }
+        // Not 0: nobody looked yet.
+        let now = self.heat.load(Ordering::Relaxed).saturating_add(1).min(KEEP - 1);
+        noted.store(now, Ordering::Relaxed);
+        before == now
+    }
+    /// [`Tb::look`] finds it busy from here on: regions run it without counting.
+    pub fn keep(&self) {
+        self.first_edges[1].spare.store(KEEP, Ordering::Relaxed);
+    }
+
     /// How often edge number `n` was taken.
     pub fn count(&self, n: usize, limit: u32) -> u32 {
         let edge = self.edge(n);
@@ -248,15 +281,22 @@ impl Tb {
     /// Makes it a block that is compared with `bytes` before each run.
     pub fn check(&mut self, bytes: Box<[u8]>) {
         self.code = AtomicU64::new(code::CHECKED);
-        self.rare.get_or_insert_default().bytes = bytes;
+        self.checked().bytes = bytes;
     }
 
     /// Its instruction reaches into the next page.
     pub fn set_second(&mut self, id: Option<u32>) {
-        self.rare.get_or_insert_default().second = id.unwrap_or(0);
+        self.checked().second = id.unwrap_or(0);
     }
     pub fn second(&self) -> Option<u32> {
-        self.rare.as_ref().map(|rare| rare.second).filter(|&id| id != 0)
+        self.get_checked().map(|checked| checked.second).filter(|&id| id != 0)
+    }
+    fn checked(&mut self) -> &mut Checked {
+        self.rare.get_or_insert_default().checked.get_or_insert_default()
+    }
+    #[inline]
+    fn get_checked(&self) -> Option<&Checked> {
+        self.rare.as_ref()?.checked.as_deref()
     }
     /// Its code word while it has no machine code.
     pub fn plain(&self) -> u64 {
@@ -264,7 +304,7 @@ impl Tb {
     }
     /// Counts that the bytes were found unchanged.
     pub fn count_check(&self) -> u32 {
-        self.rare.as_ref().map_or(0, |rare| rare.checks.fetch_add(1, Ordering::Relaxed))
+        self.get_checked().map_or(0, |checked| checked.checks.fetch_add(1, Ordering::Relaxed))
     }
     /// Whether its last byte is on another page than the first.
     pub fn crosses(&self) -> bool {
@@ -273,7 +313,7 @@ impl Tb {
 
     /// The guest code of a checked block.
     pub fn bytes(&self) -> &[u8] {
-        self.rare.as_ref().map_or(&[], |rare| &rare.bytes)
+        self.get_checked().map_or(&[], |checked| &checked.bytes)
     }
 
     /// The edge of direct exit number `n`, as [`Program::exits`] counts.
@@ -293,12 +333,13 @@ impl Tb {
 
     #[cold]
     fn many_edges(&self, n: usize) -> &Edge {
-        &self.rare.as_ref().expect("a block with more than two exits").edges[n]
+        let rare = self.rare.as_ref().expect("a block with more than two exits");
+        if n == 0 { &rare.edge } else { &rare.edges[n - 1] }
     }
 
     /// All edges, perhaps followed by unused ones, and by those of a computed exit.
     pub fn edges(&self) -> impl Iterator<Item = &Edge> {
-        let more = self.rare.as_ref().map_or(&[][..], |rare| &rare.edges);
+        let more = self.rare.iter().flat_map(|rare| std::iter::once(&rare.edge).chain(&rare.edges));
         self.first_edges.iter().chain(more).chain(self.computed())
     }
 

@@ -181,6 +181,7 @@ impl Engine {
             flag: ExitFlag::new(&state),
             stale: Mutex::default(),
             flush: AtomicBool::new(false),
+            flush_blocks: AtomicBool::new(false),
             stats: VcpuStats::default(),
             tlb: self.system.as_ref().map(|s| Tlb::new(s.phys.clone(), s.isa.mmu_modes())),
             alive: Mutex::new(true),
@@ -795,6 +796,9 @@ impl Vcpu {
         engine.debug.make_way();
         engine.drain_dirty();
         let stale = std::mem::take(&mut *lock(&shared.stale));
+        if shared.flush_blocks.swap(false, Ordering::AcqRel) {
+            self.cache.iter().for_each(|c| c.tb.set(None));
+        }
         if shared.flush.swap(false, Ordering::AcqRel) {
             self.cache.iter().for_each(|c| c.tb.set(None));
             self.jumps.fill(JumpEntry::default());

@@ -303,6 +303,114 @@ fn dropped_blocks_are_swept() {
     });
 }
 
+/// Functions in a table, each a block that jumps to one of a few tails: the code, and where each function is.
+fn table_of_functions(m: &mut Machine, count: u64) {
+    let mut asm = Asm::new();
+    let top = asm.here();
+    asm.op(op::LD, 4, 3, 0).op(op::CALLR, 4, 0, 0).op(op::ADDI, 3, 3, 8);
+    asm.op(op::ADDI, 1, 1, -1).branch(op::BNZ, 1, top).sys(1);
+    let tails: Vec<_> = (0..7).map(|_| asm.label()).collect();
+    let functions: Vec<_> = (0..count)
+        .map(|n| {
+            let label = asm.here();
+            asm.op(op::ADDI, 2, 2, 1).branch(op::JMP, 0, tails[n as usize % 7]);
+            label
+        })
+        .collect();
+    for tail in tails {
+        asm.place(tail).op(op::ADDI, 2, 2, 1).op(op::RET, 0, 0, 0);
+    }
+    m.load(&mut asm);
+    for (i, &f) in functions.iter().enumerate() {
+        let pc = m.code + asm.offset(f);
+        m.mem.copy_out(GuestVa(m.data + 8 * i as u64), &pc.to_le_bytes()).unwrap();
+    }
+}
+
+/// Blocks that have not run for long are dropped, and lifted again when they are reached.
+#[test]
+fn idle_blocks_are_dropped() {
+    let count = 700;
+    for mut setting in settings() {
+        setting.config.idle_after = 32;
+        let mut m = Machine::new(&setting);
+        table_of_functions(&mut m, count);
+        for round in 1..=8 {
+            let data = m.data;
+            m.set(1, count);
+            m.set(3, data);
+            m.run_to(0, 1, setting.name);
+            assert_eq!(m.reg(2), 2 * round * count, "{}", setting.name);
+        }
+        let stats = m.engine.stats();
+        if setting.config.tier == Tier::Interp {
+            // The loop's and the tails' blocks are not among them.
+            assert!(stats.idle > 4 * count && stats.blocks < count, "{stats}");
+            assert_eq!(stats.blocks_lifted, stats.blocks + stats.idle);
+        }
+        // Nobody counts for ever in tier 0 because he is dropped in between.
+        if setting.config.baseline_threshold == 1 && setting.config.tier != Tier::Interp {
+            assert_eq!(stats.idle, 0, "{}: {stats}", setting.name);
+        }
+    }
+}
+
+/// Dropping what is idle, evicting code and changing it, while several threads run it.
+#[test]
+fn threads_drop_idle_blocks_under_each_other() {
+    for tier in [Tier::Interp, Tier::Baseline, Tier::Mixed] {
+        let config = Config {
+            tier,
+            baseline_threshold: 3,
+            threshold: 20,
+            workers: 1,
+            compile_share: 1 << 16,
+            code_limit: 16 << 10,
+            idle_after: 16,
+            ..Config::default()
+        };
+        let mut m = Machine::new(&Setting { name: "idle", window: false, config });
+        let (count, rounds, threads) = (300, 40, 4);
+        table_of_functions(&mut m, count);
+        let (code, data, reg) = (m.code, m.data, |n| m.isa.reg(n));
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            let mut running = Vec::new();
+            for n in 0..threads {
+                let mut vcpu = m.engine.vcpu();
+                vcpu.copy_registers(&m.vcpu.state);
+                let [counter, sum, place] = [1, 2, 3].map(reg);
+                running.push(s.spawn(move || {
+                    // Parts of the table, so that each has its own idea of what is idle.
+                    for round in 0..rounds {
+                        let part = 50 * ((round + n) % 6);
+                        vcpu.state.set_pc(code);
+                        vcpu.state.set(counter, 50);
+                        vcpu.state.set(place, data + 8 * part);
+                        assert_eq!(vcpu.run(), Exit::Trap(Trap::Syscall(1)));
+                        assert_eq!(vcpu.state.get(sum), 100 * (round + 1));
+                    }
+                }));
+            }
+            let (engine, stop) = (m.engine.clone(), &stop);
+            s.spawn(move || {
+                for n in 0.. {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    engine.invalidate(GuestVa(code + 8 * (n % count)), 64);
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            });
+            let results: Vec<_> = running.into_iter().map(|t| t.join()).collect();
+            stop.store(true, Ordering::SeqCst);
+            results.into_iter().for_each(|r| r.expect("idle"));
+        });
+        let stats = m.engine.stats();
+        assert!(stats.idle > 0, "{stats}");
+    }
+}
+
 #[test]
 fn forked_children_go_on() {
     // With and without a copy of the machine code.

@@ -221,6 +221,11 @@ impl<T> OwnedSlot<T> {
     pub fn get<'g>(&self, guard: &'g Guard<'_>) -> Option<&'g T> {
         self.0.get(guard)
     }
+    /// As [`Shared::prefetch`].
+    #[inline]
+    pub fn prefetch(&self) {
+        self.0.prefetch();
+    }
     /// Replaces what is there; the old object must have been taken before, or leaks.
     pub fn put(&self, object: Owned<T>) {
         self.0.0.store(object.0, Ordering::Release);
