@@ -10,6 +10,7 @@
 use crate::host::epoch::{Epoch, Guard, Owned, OwnedSlot, Participant, Shared};
 use crate::system::Ids;
 use crate::tb::{PAGE_SHIFT, Tb};
+use crate::tuning;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -378,7 +379,7 @@ impl Index {
     /// Counts a lifted block. True when it is time for [`Index::remove_idle`]: after `every` blocks, or half as many as there are.
     pub fn count_lifted(&mut self, every: usize) -> bool {
         self.lifted += 1;
-        let due = self.lifted >= every.max(self.count / 2);
+        let due = self.lifted >= every.max(self.count / 2) && self.count <= tuning::IDLE_UNTIL;
         if due {
             self.lifted = 0;
         }
