@@ -102,7 +102,8 @@ impl Neighbours {
 
     /// Code at `at`, which grows from call to call, reads or writes so many bytes at an address.
     pub fn access(&mut self, at: u32, Sum { root, offset }: Sum, bytes: u32, write: bool) {
-        let (low, high) = (offset, offset.saturating_add(bytes as i64));
+        // So far that the end has another sign: it stays alone.
+        let (low, Some(high)) = (offset, offset.checked_add(bytes as i64)) else { return };
         if let Some(n) = self.open.iter().position(|open| open.0 == root) {
             let number = self.open[n].1;
             let group = &mut self.groups[number as usize];

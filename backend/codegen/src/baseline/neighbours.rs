@@ -75,6 +75,8 @@ impl Search {
     fn step(&mut self, at: u32, step: &Step, found: &mut Neighbours) {
         const ADD: u16 = code::of(Op::Add, 7);
         const SUB: u16 = code::of(Op::Sub, 7);
+        const VFADD: u16 = code::of(Op::Vfadd, 0);
+        const VFDIV: u16 = code::of(Op::Vfdiv, 15);
         const BRANCH_ICMP: u16 = code::branch_icmp(0, 0, false);
         const PLAIN_LOAD: u16 = code::plain_load(0, 0);
         const PLAIN_STORE: u16 = code::plain_store(0, 0);
@@ -99,7 +101,12 @@ impl Search {
                 self.kill(d);
                 self.cells.push((d, sum));
             }
-            // A word; operations of [`Op`]s make no more.
+            // The operations of [`Op`]s with two words as their result.
+            VFADD..=VFDIV => {
+                self.kill(d);
+                self.kill(d | 1);
+            }
+            // A word.
             0..code::SPECIAL | code::CONST | code::SEXT | code::BEXTRACT_U | code::BEXTRACT_S => {
                 self.kill(d);
             }

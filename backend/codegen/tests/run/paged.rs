@@ -8,7 +8,7 @@ use tulk_codegen::{MemoryModel, Options};
 use tulk_ir::builder::Builder;
 use tulk_ir::filetest::env::{HELPERS, TestEnv, layout};
 use tulk_ir::interp::Program;
-use tulk_ir::{Slot, Type, Unit};
+use tulk_ir::{Shape, Slot, Type, Unit};
 
 /// Of the pages in [`TestEnv`] the first is fast, the second only for loads.
 const FAST: u64 = 0x10000;
@@ -53,6 +53,8 @@ fn run_expecting(
         }
         state.set(cell("x1"), x1);
         state.set(cell("x2"), SLOW_STORES);
+        state.set(cell("q1") + 1, FAST + 0x100);
+        state.set(cell("q2") + 1, 0x40);
         MEMORY_FORGETS.set(forgets);
         MEMORY_CALLS.set(0);
         let left = m.run_region(&placed, &mut state, &mut env);
@@ -170,4 +172,43 @@ fn indexed_neighbours() {
     for x1 in (SLOW_STORES - 24..SLOW_STORES + 24).step_by(4) {
         run_expecting(x1, false, indexed, 0);
     }
+}
+
+/// A distance from the base of which the end is a negative one.
+#[test]
+fn the_farthest_are_no_neighbours() {
+    const BASE: u64 = SLOW_STORES - 4;
+    let far = |b: &mut Builder<'_>, r: Slots<'_>| {
+        b.insn(0x1000, 4);
+        load(b, r, "x3", 8);
+        let distance = i64::MAX - 3;
+        let x1 = b.get(r("x1"));
+        let other = b.iconst(Type::I64, (BASE ^ BASE.wrapping_sub(distance as u64)) as i64);
+        let unknown = b.xor(x1, other);
+        let base = b.add_imm(unknown, distance);
+        for to in ["x4", "x5"] {
+            let value = b.load(Type::I64, base, 0, MemOp::U64);
+            b.set(r(to), value);
+        }
+    };
+    run_expecting(BASE, false, far, 2);
+}
+
+/// Both halves of a vector are new behind an operation on its floats.
+#[test]
+fn addresses_from_vectors() {
+    let lanes = |b: &mut Builder<'_>, r: Slots<'_>| {
+        b.insn(0x1000, 4);
+        load(b, r, "x3", 8);
+        for to in ["x4", "x5", "x6"] {
+            let (q1, q2) = (b.get(r("q1")), b.get(r("q2")));
+            let address = b.vlane(Shape::I64x2, q1, 1);
+            let value = b.load(Type::I64, address, 0, MemOp::U64);
+            b.set(r(to), value);
+            // Small numbers, of which the bits are the sum of the bits.
+            let sum = b.vfadd(Shape::F64x2, q1, q2);
+            b.set(r("q1"), sum);
+        }
+    };
+    run_expecting(FAST, false, lanes, 0);
 }
