@@ -182,6 +182,14 @@ impl Lower<'_> {
         self.branch_cold(miss, cold);
         let host = self.host_of(va, entry);
         let value = self.at_host(inst, Place { host, offset: 0 })?;
+        let (go_on, result) = self.go_on_with(value);
+        self.b.switch_to_block(cold);
+        self.slowly(inst, access, va, go_on, result.is_some());
+        Ok(result)
+    }
+
+    /// Ends the fast way of an access: the block where the others join it, and its result there.
+    fn go_on_with(&mut self, value: Option<ir::Value>) -> (ir::Block, Option<ir::Value>) {
         let go_on = self.b.create_block();
         let arg = value.map(|value| value.into());
         let result = value.map(|value| {
@@ -189,14 +197,24 @@ impl Lower<'_> {
             self.b.append_block_param(go_on, ty)
         });
         self.b.ins().jump(go_on, arg.as_slice());
-        self.b.switch_to_block(cold);
+        (go_on, result)
+    }
+
+    /// The last of an access's ways, by the memory thunk, and what follows all of them.
+    fn slowly(
+        &mut self,
+        inst: &Inst,
+        access: MemAccess,
+        va: ir::Value,
+        go_on: ir::Block,
+        has_result: bool,
+    ) {
         self.slow_access(inst, access, va);
         self.forget_hosts();
-        let arg = value.map(|_| self.load_cell(inst.ty, CELL_RET).into());
+        let arg = has_result.then(|| self.load_cell(inst.ty, CELL_RET).into());
         self.b.ins().jump(go_on, arg.as_slice());
         self.b.seal_block(go_on);
         self.b.switch_to_block(go_on);
-        Ok(result)
     }
 
     /// The access, at a host address.
@@ -250,13 +268,7 @@ impl Lower<'_> {
             Place { host, offset: 0 }
         };
         let value = self.at_host(inst, place)?;
-        let go_on = self.b.create_block();
-        let arg = value.map(|value| value.into());
-        let result = value.map(|value| {
-            let ty = self.type_of(value);
-            self.b.append_block_param(go_on, ty)
-        });
-        self.b.ins().jump(go_on, arg.as_slice());
+        let (go_on, result) = self.go_on_with(value);
         self.known_hosts.retain(|&other| other != member.group);
         if member.more {
             self.known_hosts.push(member.group);
@@ -277,12 +289,7 @@ impl Lower<'_> {
         let arg = self.at_host(inst, Place { host, offset: 0 })?.map(|value| value.into());
         self.b.ins().jump(go_on, arg.as_slice());
         self.b.switch_to_block(slow);
-        self.slow_access(inst, access, va);
-        self.forget_hosts();
-        let arg = value.map(|_| self.load_cell(inst.ty, CELL_RET).into());
-        self.b.ins().jump(go_on, arg.as_slice());
-        self.b.seal_block(go_on);
-        self.b.switch_to_block(go_on);
+        self.slowly(inst, access, va, go_on, result.is_some());
         Ok(result)
     }
 
