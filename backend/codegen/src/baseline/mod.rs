@@ -81,6 +81,7 @@ impl Profile {
 pub struct Baseline {
     host: Host,
     scratch: Scratch,
+    search: neighbours::Search,
 }
 
 /// What the host's processor has beyond the first x86-64.
@@ -107,7 +108,6 @@ struct Scratch {
     literals: Vec<u8>,
     misses: Vec<paged::Missed>,
     neighbours: Neighbours,
-    search: neighbours::Search,
 }
 
 /// One block on its way.
@@ -156,7 +156,7 @@ impl Baseline {
             popcnt: is_x86_feature_detected!("popcnt"),
             fma: is_x86_feature_detected!("fma"),
         };
-        Ok(Baseline { host, scratch: Scratch::default() })
+        Ok(Baseline { host, scratch: Scratch::default(), search: neighbours::Search::default() })
     }
     #[cfg(not(target_arch = "x86_64"))]
     pub fn new() -> Result<Baseline, CompileError> {
@@ -180,11 +180,10 @@ impl Baseline {
             mut literals,
             mut misses,
             mut neighbours,
-            mut search,
         } = std::mem::take(&mut self.scratch);
         misses.clear();
         match input.mem {
-            MemoryModel::Paged => search.run(input.program.steps(), &mut neighbours),
+            MemoryModel::Paged => self.search.run(input.program.steps(), &mut neighbours),
             MemoryModel::Flat | MemoryModel::Based => neighbours.clear(),
         }
         asm.clear();
@@ -214,7 +213,7 @@ impl Baseline {
         };
         emitter.block();
         let (region, scratch) = emitter.finish();
-        self.scratch = Scratch { search, ..scratch };
+        self.scratch = scratch;
         Ok(region)
     }
 }
@@ -375,18 +374,8 @@ impl<'a> Emitter<'a> {
             guest_insns: input.insns,
             listing: None,
         };
-        let scratch = Scratch {
-            asm,
-            exits,
-            targets,
-            doubts,
-            calls,
-            traps,
-            literals,
-            misses,
-            neighbours,
-            search: neighbours::Search::default(),
-        };
+        let scratch =
+            Scratch { asm, exits, targets, doubts, calls, traps, literals, misses, neighbours };
         (region, scratch)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What may change mappings ends all roots, as do labels, where control flow meets.
 
+use super::steps::{PLAIN_LOAD, PLAIN_STORE};
 use crate::neighbours::{Neighbours, Sum};
 use tulk_ir::Op;
 use tulk_ir::interp::code::{self, Step, address, kind};
@@ -16,11 +17,9 @@ pub struct Search {
 
 /// `kind` and `mode` of a plain access, and whether it writes.
 fn plain(step: &Step) -> Option<(u16, u16, bool)> {
-    const LOAD: u16 = code::plain_load(0, 0);
-    const STORE: u16 = code::plain_store(0, 0);
     match step.code {
-        STORE.. => Some(((step.code - STORE) >> 2, step.code & 3, true)),
-        LOAD.. => Some(((step.code - LOAD) >> 2, step.code & 3, false)),
+        PLAIN_STORE.. => Some(((step.code - PLAIN_STORE) >> 2, step.code & 3, true)),
+        PLAIN_LOAD.. => Some(((step.code - PLAIN_LOAD) >> 2, step.code & 3, false)),
         _ => None,
     }
 }
@@ -78,8 +77,6 @@ impl Search {
         const VFADD: u16 = code::of(Op::Vfadd, 0);
         const VFDIV: u16 = code::of(Op::Vfdiv, 15);
         const BRANCH_ICMP: u16 = code::branch_icmp(0, 0, false);
-        const PLAIN_LOAD: u16 = code::plain_load(0, 0);
-        const PLAIN_STORE: u16 = code::plain_store(0, 0);
         if let Some((kind, mode, write)) = plain(step)
             && let Some(displacement) = displacement(mode, step)
         {

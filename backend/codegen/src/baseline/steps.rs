@@ -8,8 +8,8 @@ use tulk_ir::interp::code::{self, Step};
 /// First codes of the families.
 const SELECT_ICMP: u16 = code::select_icmp(0);
 const BRANCH_ICMP: u16 = code::branch_icmp(0, 0, false);
-const PLAIN_LOAD: u16 = code::plain_load(0, 0);
-const PLAIN_STORE: u16 = code::plain_store(0, 0);
+pub(super) const PLAIN_LOAD: u16 = code::plain_load(0, 0);
+pub(super) const PLAIN_STORE: u16 = code::plain_store(0, 0);
 const ADDS_FIRST: u16 = code::ADDS_R32;
 const SUBS_LAST: u16 = code::SUBS_K64;
 
