@@ -1,8 +1,8 @@
 //! The baseline compiler's entry and exits: poll, heat, counters, edges, the return ring, the jump cache, and that its
 //! code and Cranelift's jump to each other. (What blocks compute is compared in `filetests` and `random`.)
 
-use super::machine::{Left, Machine, Placed};
-use super::quality::unit;
+use super::machine::{Left, Machine, Placed, edge};
+use super::quality::{sum_unit, unit};
 use tulk_base::{CpuState, MemOp, Trap};
 use tulk_codegen::abi::{JumpEntry, jump_cache_index, word};
 use tulk_codegen::baseline::Profile;
@@ -34,32 +34,6 @@ fn machine() -> Machine {
 fn cell(name: &str) -> u16 {
     let layout = layout();
     layout.cell(layout.by_name(name).unwrap())
-}
-
-fn edge(placed: &Placed, pc: u64, kind: EdgeKind) -> usize {
-    let find = |e: &&tulk_codegen::Edge| e.pc == pc && e.kind == kind;
-    let edge = placed.region.edges.iter().find(find).expect("an edge");
-    placed.address + edge.offset as usize
-}
-
-/// `x2 += x1; x1 -= 1; if x1 != 0 goto pc else goto next`.
-fn sum_unit(pc: u64, next: u64) -> Unit {
-    unit(pc, |b, r| {
-        b.insn(pc, 4);
-        let (x1, x2) = (b.get(r("x1")), b.get(r("x2")));
-        let sum = b.add(x2, x1);
-        b.set(r("x2"), sum);
-        b.insn(pc + 4, 4);
-        let less = b.add_imm(x1, -1);
-        b.set(r("x1"), less);
-        let more = b.icmp_imm(IntCc::Ne, less, 0);
-        let (again, done) = (b.label(), b.label());
-        b.brif(more, again, done);
-        b.place(again);
-        b.exit(pc);
-        b.place(done);
-        b.exit(next);
-    })
 }
 
 /// `x14 = pc + 4; call callee`.

@@ -14,7 +14,8 @@ use tulk_codegen::abi::{self, JumpEntry, MemAccess, Reason, word};
 use tulk_codegen::baseline::{Baseline, Input, Profile};
 use tulk_codegen::code_memory::{CodeBlock, CodeMemory};
 use tulk_codegen::{
-    Compiler, Edge, FaultMap, MemoryModel, Options, PageCheck, Region, RegionInput, Target, host,
+    Compiler, Edge, EdgeKind, FaultMap, MemoryModel, Options, PageCheck, Region, RegionInput,
+    Target, host,
 };
 use tulk_ir::filetest::env::{HELPERS, TestEnv, layout};
 use tulk_ir::filetest::{Outcome, Runner};
@@ -336,6 +337,13 @@ pub struct Placed {
     pub region: Region,
     pub block: CodeBlock,
     pub address: usize,
+}
+
+/// The address of the record of an edge.
+pub fn edge(placed: &Placed, pc: u64, kind: EdgeKind) -> usize {
+    let find = |e: &&Edge| e.pc == pc && e.kind == kind;
+    let edge = placed.region.edges.iter().find(find).expect("an edge");
+    placed.address + edge.offset as usize
 }
 
 impl Placed {

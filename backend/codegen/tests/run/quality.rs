@@ -21,6 +21,32 @@ pub fn unit(pc: u64, write: impl FnOnce(&mut Builder<'_>, &dyn Fn(&str) -> Slot)
     unit
 }
 
+/// `x1 -= 1; if x1 != 0 goto again else goto next`, the end of a unit.
+pub fn repeat_x1(b: &mut Builder<'_>, r: &dyn Fn(&str) -> Slot, again: u64, next: u64) {
+    let x1 = b.get(r("x1"));
+    let less = b.add_imm(x1, -1);
+    b.set(r("x1"), less);
+    let more = b.icmp_imm(IntCc::Ne, less, 0);
+    let (go_on, done) = (b.label(), b.label());
+    b.brif(more, go_on, done);
+    b.place(go_on);
+    b.exit(again);
+    b.place(done);
+    b.exit(next);
+}
+
+/// `x2 += x1; x1 -= 1; if x1 != 0 goto pc else goto next`.
+pub fn sum_unit(pc: u64, next: u64) -> Unit {
+    unit(pc, |b, r| {
+        b.insn(pc, 4);
+        let (x1, x2) = (b.get(r("x1")), b.get(r("x2")));
+        let sum = b.add(x2, x1);
+        b.set(r("x2"), sum);
+        b.insn(pc + 4, 4);
+        repeat_x1(b, r, pc, next);
+    })
+}
+
 /// A loop over arrays: `ldr w, [x1], #4; add w, w, w3; str w, [x2], #4; subs x0, x0, #1; b.ne`.
 fn copy_loop() -> Unit {
     unit(0x1000, |b, r| {

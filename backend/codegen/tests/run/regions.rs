@@ -1,7 +1,7 @@
 //! Regions of several units: loops, calls and returns inside, chaining between regions, polls.
 
-use super::machine::{Left, Machine, Placed, interrupted};
-use super::quality::unit;
+use super::machine::{Left, Machine, edge, interrupted};
+use super::quality::{repeat_x1, sum_unit, unit};
 use super::reference::Reference;
 use std::sync::atomic::Ordering::SeqCst;
 use tulk_base::{CpuState, FaultCause, MemFault, MemOp, Trap};
@@ -27,34 +27,8 @@ fn set(state: &mut CpuState, name: &str, value: u64) {
     state.set(layout.cell(layout.by_name(name).unwrap()), value);
 }
 
-fn edge(placed: &Placed, pc: u64, kind: EdgeKind) -> usize {
-    let find = |e: &&tulk_codegen::Edge| e.pc == pc && e.kind == kind;
-    let edge = placed.region.edges.iter().find(find).expect("an edge");
-    placed.address + edge.offset as usize
-}
-
 const JUMP: EdgeKind = EdgeKind::Exit(ExitKind::Jump);
 const CALL: EdgeKind = EdgeKind::Exit(ExitKind::Call);
-
-/// `x2 += x1; x1 -= 1; if x1 != 0 goto pc else goto next`.
-fn sum_unit(pc: u64, next: u64) -> Unit {
-    unit(pc, |b, r| {
-        b.insn(pc, 4);
-        let (x1, x2) = (b.get(r("x1")), b.get(r("x2")));
-        let sum = b.add(x2, x1);
-        b.set(r("x2"), sum);
-        b.insn(pc + 4, 4);
-        let less = b.add_imm(x1, -1);
-        b.set(r("x1"), less);
-        let more = b.icmp_imm(IntCc::Ne, less, 0);
-        let (again, done) = (b.label(), b.label());
-        b.brif(more, again, done);
-        b.place(again);
-        b.exit(pc);
-        b.place(done);
-        b.exit(next);
-    })
-}
 
 /// `x3 += 1; return to x30 (x14)`.
 fn callee(pc: u64) -> Unit {
@@ -163,16 +137,7 @@ fn computed_caller() -> [Unit; 2] {
         let (x5, x6) = (b.get(r("x5")), b.get(r("x6")));
         b.set(r("x5"), x6);
         b.set(r("x6"), x5);
-        let x1 = b.get(r("x1"));
-        let less = b.add_imm(x1, -1);
-        b.set(r("x1"), less);
-        let more = b.icmp_imm(IntCc::Ne, less, 0);
-        let (again, done) = (b.label(), b.label());
-        b.brif(more, again, done);
-        b.place(again);
-        b.exit(0x1000);
-        b.place(done);
-        b.exit(0x2000);
+        repeat_x1(b, r, 0x1000, 0x2000);
     });
     [call, site]
 }
