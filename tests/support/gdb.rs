@@ -1,10 +1,9 @@
 //! Sessions of `gdb-multiarch`, and programs under `tulk run` for them.
 
-use super::{Guest, Tier, missing, tulk};
+use super::{Guest, Tier, missing, tulk, wait_for};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 /// What each session begins with.
 pub const START: &str =
@@ -86,18 +85,16 @@ impl Debuggee {
     }
     /// The socket that is there beside `known`.
     pub fn socket(&self, known: &[PathBuf]) -> PathBuf {
-        for _ in 0..400 {
+        let fresh = |p: &PathBuf| {
+            p.file_name().unwrap().to_string_lossy().starts_with("gdb") && !known.contains(p)
+        };
+        let mut found = None;
+        wait_for("a socket", || {
             let entries = std::fs::read_dir(self.dir.path()).unwrap();
-            let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-            let fresh = |p: &PathBuf| {
-                p.file_name().unwrap().to_string_lossy().starts_with("gdb") && !known.contains(p)
-            };
-            if let Some(path) = paths.find(fresh) {
-                return path;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("no socket in {}", self.dir.path().display());
+            found = entries.filter_map(Result::ok).map(|entry| entry.path()).find(fresh);
+            found.is_some()
+        });
+        found.unwrap()
     }
     /// Starts gdb with a script.
     pub fn spawn_gdb(&self, socket: &Path, file: Option<&Path>, script: &str) -> Child {
