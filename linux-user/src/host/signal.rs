@@ -166,7 +166,7 @@ pub enum Disposition {
 
 const SA_NOCLDSTOP: u64 = 1;
 const SA_NOCLDWAIT: u64 = 2;
-const SA_RESTART: u64 = 0x1000_0000;
+const SA_RESTART: u64 = libc::SA_RESTART as u64;
 const SA_RESTORER: u64 = 0x0400_0000;
 
 /// Sets the host's action by the kernel's own call: the C library keeps two signals for itself, which belong to
