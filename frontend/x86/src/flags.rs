@@ -54,8 +54,8 @@ pub const OF: u32 = 1 << 11;
 pub const ALL: u32 = CF | PF | AF | ZF | SF | OF;
 
 /// What kind of operation set the flags; see the module. The order makes what the lifter asks of an unknown one a comparison:
-/// first those with CF in bit 0 of `cc_src`; then others that have their result in `cc_dst`; in `Logic` and `Sub`, which would
-/// have the flags of a subtraction of zero, all conditions compare two values.
+/// first those with CF in bit 0 of `cc_src`; then others that have their result in `cc_dst`; in `Add`, `Logic` and `Sub`
+/// CF compares two values, in the last two, which would have the flags of a subtraction of zero, all conditions do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -65,9 +65,9 @@ pub enum Kind {
     Shr,
     ResCf,
     Mul,
-    Add,
     Carries,
     Shl,
+    Add,
     Logic,
     Sub,
     Fcmp32,
@@ -82,9 +82,9 @@ impl Kind {
         Kind::Shr,
         Kind::ResCf,
         Kind::Mul,
-        Kind::Add,
         Kind::Carries,
         Kind::Shl,
+        Kind::Add,
         Kind::Logic,
         Kind::Sub,
         Kind::Fcmp32,
@@ -271,7 +271,15 @@ mod tests {
                     .into_iter()
                     .all(|dst| packed(op, dst, src) & CF == src as u32 & CF)
             });
-            assert_eq!(same, op < Kind::Add.first_code(), "{kind:?}");
+            assert_eq!(same, op < Kind::Carries.first_code(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn sums_carry_as_differences_borrow() {
+        for (dst, src) in [(0, 0), (1, 2), (2, 1), (0x8000_0000, 1), (u64::MAX, 1), (1, u64::MAX)] {
+            let carry = |kind| packed(CcOp::new(kind, Type::I32).code(), dst, src) & CF;
+            assert_eq!(carry(Kind::Add), carry(Kind::Sub), "{dst:#x} {src:#x}");
         }
     }
 

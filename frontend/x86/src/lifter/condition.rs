@@ -243,7 +243,7 @@ impl Lifter<'_> {
             return;
         }
         let op = self.get(regs::CC_OP);
-        let limit = Kind::Add.first_code() as i64;
+        let limit = Kind::Carries.first_code() as i64;
         let at_hand = self.builder.icmp_imm(IntCc::LtU, op, limit);
         let at_once = |lifter: &mut Self| {
             let src = lifter.get(regs::CC_SRC);
@@ -286,9 +286,13 @@ impl Lifter<'_> {
     /// A condition over the flags of an operation that another block did, except O and P: by comparing if that tells. Opens
     /// an IR block.
     fn find_out(&mut self, code: u32) -> Value {
-        // Zero and sign need only the result.
-        let of_result = matches!(code >> 1, 2 | 4);
-        let first = if of_result { Kind::Inc } else { Kind::Logic }.first_code();
+        let first = match code >> 1 {
+            1 => Kind::Add,
+            // Zero and sign need only the result.
+            2 | 4 => Kind::Inc,
+            _ => Kind::Logic,
+        };
+        let first = first.first_code();
         let behind = Kind::Fcmp32.first_code();
         let op = self.get(regs::CC_OP);
         let number = self.builder.add_imm(op, -(first as i64));
@@ -300,7 +304,15 @@ impl Lifter<'_> {
     fn compare(&mut self, code: u32) -> Value {
         use IntCc::*;
         let (op, a, src) = (self.get(regs::CC_OP), self.get(regs::CC_DST), self.get(regs::CC_SRC));
-        let two = self.builder.icmp_imm(GeU, op, Kind::Sub.first_code() as i64);
+        // A sum is less than its addend where a difference's minuend is less than the subtrahend.
+        let (from, first) = match code >> 1 {
+            1 => {
+                let codes = Kind::Sub.first_code() - Kind::Logic.first_code();
+                (self.builder.add_imm(op, -(Kind::Logic.first_code() as i64)), codes)
+            }
+            _ => (op, Kind::Sub.first_code()),
+        };
+        let two = self.builder.icmp_imm(GeU, from, first as i64);
         let zero = self.builder.iconst(Type::I64, 0);
         let b = self.builder.select(two, src, zero);
         // The low bits of the code, which are what the shift looks at, move the type's sign to bit 63.

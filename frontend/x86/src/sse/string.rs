@@ -10,7 +10,7 @@ use crate::lifter::Cond;
 use crate::{Lifter, regs};
 use iced_x86::Instruction;
 use tulk_base::Trap;
-use tulk_ir::{Access, HelperCx, IntCc, Type, Value};
+use tulk_ir::{Access, Halves, HelperCx, IntCc, Type, Value};
 
 pub const ROWS: &[Row] = family! {
     quiet {
@@ -26,7 +26,7 @@ pub const ROWS: &[Row] = family! {
 helpers! { FIRST_STRING;
     /// The intermediate result 2 (bits 15:0) and ZF, SF (bits 16 and 17) of two strings. The third operand has the
     /// lengths in its halves of 32 bits; with bit 8 of the immediate they are implicit.
-    STRINGS = strings(V128, V128, I64) -> I64, Access::None, Access::None, pure;
+    STRINGS = strings(V128, V128, I64) -> I64, Access::None, Access::None, pure => strings_direct;
 }
 
 const IMPLICIT: i64 = 1 << 8;
@@ -139,6 +139,20 @@ fn zero_bytes(v: u128) -> u128 {
     !(((v & LOW) + LOW) | v | LOW)
 }
 
+/// The top bit of each byte of `v` that is one of `set`.
+#[inline(always)]
+fn bytes_in(v: u128, set: &[u8]) -> u128 {
+    const LOW: u64 = EACH as u64 * 0x7f;
+    // In halves, and so that only a few operations are left for each byte of the set.
+    let differ = |half: u64, x: u64| (((half ^ x) & LOW) + LOW) | (half ^ x);
+    let (low, high) = (v as u64, (v >> 64) as u64);
+    let all = set.iter().fold((u64::MAX, u64::MAX), |(l, h), &x| {
+        let x = EACH as u64 * x as u64;
+        (l & differ(low, x), h & differ(high, x))
+    });
+    u128::from(Halves(!(all.0 | LOW), !(all.1 | LOW)))
+}
+
 /// Bit n: the top bit of byte n.
 #[inline(always)]
 fn top_bits(v: u128) -> u32 {
@@ -154,11 +168,7 @@ fn byte_strings(a: u128, b: u128, any: bool) -> (u32, u32, u32) {
     let (in_a, in_b) = (length(a), length(b));
     let (valid_a, valid_b) = ((1u32 << in_a) - 1, (1u32 << in_b) - 1);
     let result = if any {
-        let bytes = a.to_le_bytes();
-        let found = bytes[..in_a as usize]
-            .iter()
-            .fold(0, |found, &x| found | zero_bytes(b ^ (EACH * x as u128)));
-        top_bits(found) & valid_b
+        top_bits(bytes_in(b, &a.to_le_bytes()[..in_a as usize])) & valid_b
     } else {
         top_bits(zero_bytes(a ^ b)) & valid_a & valid_b | !valid_a & !valid_b & 0xffff
     };
@@ -208,6 +218,24 @@ fn any_strings(args: &[u128; 4], imm: u32, implicit: bool) -> (u32, u32, u32) {
 }
 
 fn strings(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
+    Ok(answer(args) as u128)
+}
+
+extern "C" fn strings_direct(
+    a: u64,
+    high_a: u64,
+    b: u64,
+    high_b: u64,
+    len: u64,
+    imm: u64,
+) -> Halves {
+    let wide = |low, high| u128::from(Halves(low, high));
+    Halves(answer(&[wide(a, high_a), wide(b, high_b), len as u128, imm as u128]), 0)
+}
+
+/// What [`STRINGS`] returns.
+#[inline(always)]
+fn answer(args: &[u128; 4]) -> u64 {
     let imm = args[3] as u32;
     let implicit = args[3] as i64 & IMPLICIT != 0;
     let words = imm & 1 != 0;
@@ -223,5 +251,5 @@ fn strings(_: &mut HelperCx<'_>, args: &[u128; 4]) -> Result<u128, Trap> {
         _ => 0,
     };
     let (zero, sign) = ((in_b < count) as u32, (in_a < count) as u32);
-    Ok((result & all | zero << 16 | sign << 17) as u128)
+    (result & all | zero << 16 | sign << 17) as u64
 }
