@@ -125,6 +125,7 @@ impl Emitter<'_> {
 
     /// Through direct exit number `n`.
     pub fn exit(&mut self, n: u32) {
+        self.spill_slots();
         if let Some(profile) = self.input.profile
             && let Some(&counter) = profile.edges.get(n as usize).filter(|&&counter| counter != 0)
             && self.input.program.exit_count() > 1
@@ -196,6 +197,7 @@ impl Emitter<'_> {
     }
 
     pub fn indirect(&mut self, step: &Step) {
+        self.spill_slots();
         let kind = ExitKind::from_u8(step.d as u8);
         let (mut ret, mut key) = (None, Key::Own);
         match step.code {
@@ -283,6 +285,7 @@ impl Emitter<'_> {
     }
 
     pub fn trap(&mut self, step: &Step) {
+        self.spill_slots();
         self.store_constant(pc_cell(), step.imm);
         self.asm.mov_mi(W::B64, engine(word::A), step.d as i32);
         let number = step.a as u64 | (step.b as u64) << 16;

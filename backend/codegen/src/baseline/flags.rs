@@ -323,12 +323,12 @@ impl Emitter<'_> {
     // Branches.
 
     pub fn branch(&mut self, step: &Step, exits: bool) {
-        self.spill_before(exits);
+        self.spill_before(exits, [step.d, step.b]);
         let cc = self.truth(step.a);
         self.part(cc, step.d as u32, step.b as u32, exits);
     }
     pub fn branch_nzcv(&mut self, step: &Step, exits: bool) {
-        self.spill_before(exits);
+        self.spill_before(exits, [step.d, step.b]);
         let cc = self.nzcv(step.a, step.imm as u16);
         self.part(cc, step.d as u32, step.b as u32, exits);
     }
@@ -340,14 +340,26 @@ impl Emitter<'_> {
         } else {
             (Rhs::Cell(step.b), step.imm as u32)
         };
-        self.spill_before(exits);
+        self.spill_before(exits, [step.d, other as u16]);
         self.compare(W::of_log2(number), step.a, rhs);
         self.part(branch_cc(number >> 4), step.d as u32, other, exits);
     }
-    /// Locals live in cells beyond the block; behind an exit nobody looks.
-    fn spill_before(&mut self, exits: bool) {
-        if !exits {
+    /// Behind an exit nobody looks at temporaries. Where more than one way meets all cells are in memory.
+    fn spill_before(&mut self, exits: bool, to: [u16; 2]) {
+        if exits {
+            return self.spill_slots();
+        }
+        let next = self.now as u32 + 1;
+        let keeps = |to: u16| to as u32 == next || self.labels.is_single(to as u32);
+        if !to.into_iter().all(keeps) {
             self.spill();
+        }
+    }
+    /// A jump that has been emitted leads to this step.
+    fn jumps_to(&mut self, to: u32, patch: Patch) {
+        self.targets.push((to, patch));
+        if self.labels.is_single(to) {
+            self.states.push((to, self.regs.clone()));
         }
     }
 
@@ -355,20 +367,22 @@ impl Emitter<'_> {
         if exits {
             return self.exit_either(cc, yes, no);
         }
+        if yes == no {
+            return self.jump(yes);
+        }
         let next = self.now as u32 + 1;
         if yes == next {
             let patch = self.asm.jcc(cc.negated());
-            self.targets.push((no, patch));
-            return;
+            return self.jumps_to(no, patch);
         }
         let patch = self.asm.jcc(cc);
-        self.targets.push((yes, patch));
+        self.jumps_to(yes, patch);
         self.jump(no);
     }
     pub fn jump(&mut self, to: u32) {
         if to != self.now as u32 + 1 {
             let patch = self.asm.jmp();
-            self.targets.push((to, patch));
+            self.jumps_to(to, patch);
         }
     }
 }

@@ -468,6 +468,7 @@ impl Emitter<'_> {
     pub fn constant(&mut self, d: u16, k: u64) {
         if d == tulk_base::state::CELL_PC {
             // For the helper call that follows.
+            self.kill(d);
             match i32::try_from(k as i64) {
                 Ok(k) => self.asm.mov_mi(W::B64, super::exits::pc_cell(), k),
                 Err(_) => {
@@ -475,6 +476,9 @@ impl Emitter<'_> {
                     self.asm.mov_mr(W::B64, super::exits::pc_cell(), RAX);
                 }
             }
+            return;
+        }
+        if self.def_constant(d, k) {
             return;
         }
         let r = self.alloc();

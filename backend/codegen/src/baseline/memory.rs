@@ -163,6 +163,9 @@ impl Emitter<'_> {
 
     /// The host address of an access at `address` (computed to `rax`), which must be aligned as `op` says.
     fn checked(&mut self, w: W, address: Mem, op: MemOp, write: bool) -> Mem {
+        if op.align_bytes() > 1 {
+            self.spill_slots();
+        }
         match address {
             Mem::Base { base, disp: 0 } => self.asm.mov_rr(w, RAX, base),
             _ => self.asm.lea(w, RAX, address),

@@ -21,6 +21,7 @@ mod exits;
 mod flags;
 mod float;
 mod int;
+mod labels;
 mod memory;
 mod neighbours;
 mod paged;
@@ -36,7 +37,8 @@ use crate::{CompileError, Edge, MemoryModel, PageCheck, Region};
 use asm::{Alu, Asm, Cc, Data, Mem, Patch, RDI, RDX, RSI, W};
 use exits::Exits;
 use float::Doubt;
-use regs::Registers;
+use labels::Labels;
+use regs::{Registers, Unsaved};
 use tulk_base::state::OFFSET_ENGINE;
 use tulk_ir::interp::Program;
 use tulk_ir::interp::code::Step;
@@ -107,7 +109,10 @@ struct Scratch {
     traps: Vec<Patch>,
     literals: Vec<u8>,
     misses: Vec<paged::Missed>,
+    unsaved: Vec<Unsaved>,
     neighbours: Neighbours,
+    labels: Labels,
+    states: Vec<(u32, Registers)>,
 }
 
 /// One block on its way.
@@ -131,7 +136,12 @@ struct Emitter<'a> {
     /// Accesses to paged memory that are out of line, and the jump of the one that is being emitted.
     misses: Vec<paged::Missed>,
     miss: Option<Patch>,
+    /// Slots that they store.
+    unsaved: Vec<Unsaved>,
     neighbours: Neighbours,
+    labels: Labels,
+    /// Registers at jumps to labels that only they lead to.
+    states: Vec<(u32, Registers)>,
     /// The step's number.
     now: u16,
     /// Its guest instruction, if it may fault.
@@ -179,11 +189,16 @@ impl Baseline {
             mut traps,
             mut literals,
             mut misses,
+            mut unsaved,
             mut neighbours,
+            mut labels,
+            states,
         } = std::mem::take(&mut self.scratch);
         misses.clear();
+        unsaved.clear();
+        labels.find(input.program.steps());
         match input.mem {
-            MemoryModel::Paged => self.search.run(input.program.steps(), &mut neighbours),
+            MemoryModel::Paged => self.search.run(input.program.steps(), &labels, &mut neighbours),
             MemoryModel::Flat | MemoryModel::Based => neighbours.clear(),
         }
         asm.clear();
@@ -207,7 +222,10 @@ impl Baseline {
             literals,
             misses,
             miss: None,
+            unsaved,
             neighbours,
+            labels,
+            states,
             now: 0,
             pc: input.pc,
         };
@@ -244,13 +262,20 @@ impl<'a> Emitter<'a> {
         self.finish_exits();
     }
 
-    /// Lets the jumps to this step arrive, with all cells in memory.
+    /// Lets the jumps to this step arrive: with all cells in memory, or a single one with what is in registers.
     fn arrive(&mut self, step: u32) {
         if !self.targets.iter().any(|&(to, _)| to == step) {
             return;
         }
-        self.spill();
-        self.regs = Registers::EMPTY;
+        if self.labels.is_fallen_into(step) {
+            self.spill();
+        }
+        self.regs = match self.states.iter().position(|state| state.0 == step) {
+            Some(n) => self.states.swap_remove(n).1,
+            None => Registers::EMPTY,
+        };
+        // Who finds addresses for others does it for one way only.
+        self.forget_hosts();
         let mut i = 0;
         while let Some(&(to, _)) = self.targets.get(i) {
             if to == step {
@@ -328,10 +353,13 @@ impl<'a> Emitter<'a> {
             traps,
             literals,
             misses,
+            unsaved,
             neighbours,
+            labels,
+            states,
             ..
         } = self;
-        debug_assert!(targets.is_empty());
+        debug_assert!(targets.is_empty() && states.is_empty());
         let code_len = asm.here();
         // Of no width when there are no literals.
         let words = if literals.is_empty() { code_len } else { code_len.next_multiple_of(16) };
@@ -374,8 +402,20 @@ impl<'a> Emitter<'a> {
             guest_insns: input.insns,
             listing: None,
         };
-        let scratch =
-            Scratch { asm, exits, targets, doubts, calls, traps, literals, misses, neighbours };
+        let scratch = Scratch {
+            asm,
+            exits,
+            targets,
+            doubts,
+            calls,
+            traps,
+            literals,
+            misses,
+            unsaved,
+            neighbours,
+            labels,
+            states,
+        };
         (region, scratch)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What may change mappings ends all roots, as do labels, where control flow meets.
 
+use super::labels::Labels;
 use super::steps::{PLAIN_LOAD, PLAIN_STORE};
 use crate::neighbours::{Neighbours, Sum};
 use tulk_ir::Op;
@@ -12,7 +13,6 @@ use tulk_ir::interp::code::{self, Step, address, kind};
 pub struct Search {
     /// What is known of cells.
     cells: Vec<(u16, Sum)>,
-    labels: Vec<u32>,
 }
 
 /// `kind` and `mode` of a plain access, and whether it writes.
@@ -44,15 +44,14 @@ pub fn displacement(mode: u16, step: &Step) -> Option<i32> {
 
 impl Search {
     /// Looks at a block.
-    pub fn run(&mut self, steps: &[Step], found: &mut Neighbours) {
+    pub fn run(&mut self, steps: &[Step], labels: &Labels, found: &mut Neighbours) {
         found.clear();
         if steps.iter().filter(|step| plain(step).is_some()).nth(1).is_none() {
             return;
         }
         self.cells.clear();
-        self.labels.clear();
         for (step, at) in steps.iter().zip(0..) {
-            if self.labels.contains(&at) {
+            if labels.is_label(at) {
                 self.cells.clear();
             }
             self.step(at, step, found);
@@ -87,7 +86,7 @@ impl Search {
             }
             found.access(at, address.plus(displacement as i64), bytes(kind), write);
         }
-        let Step { d, a, b, imm, .. } = *step;
+        let Step { d, a, imm, .. } = *step;
         match step.code {
             code::MOV | ADD | SUB => {
                 let sum = self.sum(a, found).plus(match step.code {
@@ -111,12 +110,7 @@ impl Search {
             code::CALL | code::CALL_WIDE => self.cells.clear(),
             // Two results.
             code::ADDS_R32..=code::SUBS_K64 => self.cells.clear(),
-            code::JUMP => self.labels.push(imm as u32),
-            code::BRANCH | code::BRANCH_NZCV => self.labels.extend([d as u32, b as u32]),
-            BRANCH_ICMP..PLAIN_LOAD if (step.code - BRANCH_ICMP) & 8 == 0 => {
-                let constant = step.code & 4 != 0;
-                self.labels.extend([d as u32, if constant { b as u32 } else { imm as u32 }]);
-            }
+            code::JUMP | code::BRANCH | code::BRANCH_NZCV => {}
             code::BRANCH_EXIT | code::BRANCH_NZCV_EXIT | BRANCH_ICMP..PLAIN_LOAD => {}
             code::STORE | code::STORE_A32 | code::FENCE | PLAIN_STORE.. => {}
             PLAIN_LOAD.. if (step.code - PLAIN_LOAD) >> 2 != kind::U128 => self.kill(d),

@@ -12,7 +12,7 @@ use super::regs::{cell_mem, host_cell};
 use super::{Emitter, engine};
 use crate::abi::{MemAccess, Reason, word};
 use crate::neighbours::Member;
-use tulk_base::state::{CELL_ARGS, CELL_RET, CELL_TEMPS, CELL_ZERO};
+use tulk_base::state::{CELL_ARGS, CELL_RET, CELL_ZERO};
 use tulk_base::{MemOp, tlb};
 use tulk_ir::interp::code::{Step, address, kind};
 
@@ -21,6 +21,7 @@ use tulk_ir::interp::code::{Step, address, kind};
 pub enum Operand {
     None,
     Zero,
+    Constant(i32),
     /// A result is cut to this width, and zero-extended.
     Gpr(W, Gpr),
     /// The low 64 bits.
@@ -64,6 +65,8 @@ pub struct Missed {
     far: Option<(Far, Transfer)>,
     /// Registers with host addresses, which do not hold any more behind the memory thunk.
     hosts: u16,
+    /// Up to which of the slots that are not in memory are this one's: they are stored, because the thunk may fault.
+    unsaved: u32,
 }
 
 /// The memory operation of a plain access.
@@ -105,7 +108,8 @@ impl Emitter<'_> {
         let (back, pc, hosts) = (self.asm.here(), self.pc, self.hosts());
         let (patches, values) = ([Some(patch), None], [a, b]);
         let far = None;
-        self.misses.push(Missed { patches, back, access, pc, values, result, far, hosts });
+        let unsaved = self.keep_unsaved();
+        self.misses.push(Missed { patches, back, access, pc, values, result, far, hosts, unsaved });
     }
 
     fn paged_address(&mut self, mode: u16, step: &Step, op: MemOp, write: bool) -> Mem {
@@ -132,7 +136,9 @@ impl Emitter<'_> {
             Operand::Pair(x) => self.def_pair(step.d, x),
             Operand::Low(x) => self.def_x(step.d, x),
             Operand::Gpr(_, r) => self.def(step.d, r),
-            Operand::Zero | Operand::None => unreachable!("a load has a result"),
+            Operand::Zero | Operand::Constant(_) | Operand::None => {
+                unreachable!("a load has a result")
+            }
         }
     }
 
@@ -144,6 +150,8 @@ impl Emitter<'_> {
             Operand::Pair(self.read_pair(value))
         } else if value & !1 == CELL_ZERO {
             Operand::Zero
+        } else if let Some(constant) = self.known_constant(value) {
+            Operand::Constant(constant)
         } else if w >= W::B32
             && self.cached(value).is_none()
             && let Some(x) = self.cached_x(value)
@@ -184,7 +192,15 @@ impl Emitter<'_> {
             Transfer::Store(_, of) => (MemAccess::Store(op), [of, Operand::None], Operand::None),
         };
         let (back, pc, hosts) = (self.asm.here(), self.pc, self.hosts());
-        self.misses.push(Missed { patches, back, access, pc, values, result, far, hosts });
+        let unsaved = self.keep_unsaved();
+        self.misses.push(Missed { patches, back, access, pc, values, result, far, hosts, unsaved });
+    }
+    /// Notes which slots are not in memory here.
+    fn keep_unsaved(&mut self) -> u32 {
+        let mut unsaved = std::mem::take(&mut self.unsaved);
+        self.unsaved(&mut unsaved);
+        self.unsaved = unsaved;
+        self.unsaved.len() as u32
     }
 
     /// Finds the entry of the page that all of a group are on; the host address of this one. Changes `rcx` and `rdx`.
@@ -239,7 +255,7 @@ impl Emitter<'_> {
     fn whereabouts(&mut self, cell: u16) -> Place {
         match self.cached(cell) {
             Some(r) => Place::Gpr(r),
-            None if cell < CELL_TEMPS && cell & !1 != CELL_ZERO => Place::Cell(cell),
+            None if self.is_in_memory(cell) => Place::Cell(cell),
             None => Place::Gpr(self.read(cell)),
         }
     }
@@ -276,6 +292,7 @@ impl Emitter<'_> {
                 self.asm.sse_mr(store, mem, x);
             }
             Transfer::Store(_, Operand::Gpr(w, r)) => self.asm.mov_mr(w, mem, r),
+            Transfer::Store(w, Operand::Constant(k)) => self.asm.mov_mi(w, mem, k),
             Transfer::Store(w, _) => self.asm.mov_mi(w, mem, 0),
             Transfer::Load(..) => unreachable!("a load has a result"),
         }
@@ -299,15 +316,21 @@ impl Emitter<'_> {
         self.asm.mov_mi(W::B64, engine(word::REASON), Reason::HelperTrap as i32);
         self.asm.ret();
         let mut probes = [None; 2];
+        let (all_unsaved, mut stored) = (std::mem::take(&mut self.unsaved), 0);
         for missed in &misses {
             missed.patches.into_iter().flatten().for_each(|patch| self.asm.bind(patch));
             if let Some((far, transfer)) = missed.far {
                 self.finish_far(missed, far, transfer, &mut probes);
             }
+            for &unsaved in &all_unsaved[stored..missed.unsaved as usize] {
+                self.save(unsaved);
+            }
+            stored = missed.unsaved as usize;
             for (operand, cell) in missed.values.into_iter().zip([CELL_ARGS, CELL_ARGS + 2]) {
                 match operand {
                     Operand::None => {}
                     Operand::Zero => self.asm.mov_mi(W::B64, cell_mem(cell), 0),
+                    Operand::Constant(k) => self.asm.mov_mi(W::B64, cell_mem(cell), k),
                     Operand::Gpr(_, r) => self.asm.mov_mr(W::B64, cell_mem(cell), r),
                     Operand::Low(x) => self.asm.sse_mr(sse::MOVQ_STORE, cell_mem(cell), x),
                     Operand::Pair(x) => self.asm.sse_mr(sse::MOVUPS_STORE, cell_mem(cell), x),
@@ -321,7 +344,7 @@ impl Emitter<'_> {
                 self.asm.zero(Gpr(r));
             }
             match missed.result {
-                Operand::None | Operand::Zero => {}
+                Operand::None | Operand::Zero | Operand::Constant(_) => {}
                 Operand::Gpr(w, r) if w < W::B32 => self.asm.movzx_m(w, r, cell_mem(CELL_RET)),
                 Operand::Gpr(w, r) => self.asm.mov_rm(w, r, cell_mem(CELL_RET)),
                 Operand::Low(x) => self.asm.sse_rm(sse::MOVQ, x, cell_mem(CELL_RET)),
@@ -331,6 +354,8 @@ impl Emitter<'_> {
         }
         self.misses = misses;
         self.misses.clear();
+        self.unsaved = all_unsaved;
+        self.unsaved.clear();
     }
 
     /// An access that does not go by its neighbours probes for itself. What does not hit goes on behind, with its guest

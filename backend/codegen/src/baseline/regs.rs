@@ -1,7 +1,9 @@
 //! Which register holds which cell.
 //!
-//! Slots are written through: a slot's cell in memory is exact behind every step, so faults and exits need nothing.
-//! Temporaries stay in their register until somebody needs the cell ([`Emitter::spill`]) or the register. A vector
+//! Cells stay in their register, or remain a known constant, until somebody needs the cell in memory ([`Emitter::spill`]) or the
+//! register. Where host instructions fault, in flat memory, slots are written through instead: a slot's cell is exact behind every
+//! step, so faults and exits need nothing. In paged memory what may fault is out of line, and stores the slots there
+//! ([`Emitter::unsaved`]). A vector
 //! register holds a cell (its low 64 bits) or a pair of cells. A cell may be in a general and in a vector register at
 //! once; writing it ends all its other places.
 //!
@@ -10,6 +12,7 @@
 
 use super::Emitter;
 use super::asm::*;
+use crate::MemoryModel;
 use crate::abi::RBP_BIAS;
 use crate::neighbours::GROUPS;
 use tulk_base::state::{CELL_TEMPS, CELL_ZERO, OFFSET_CELLS};
@@ -27,6 +30,8 @@ const GPRS: u16 = 0xff08;
 const GPRS_KEPT: u16 = 0xf008;
 /// `xmm2` to `xmm15`.
 const XMMS: u16 = 0xfffc;
+/// Most cells that are constants.
+const CONSTANTS: usize = 6;
 
 /// One kind of registers.
 #[derive(Clone)]
@@ -96,15 +101,53 @@ impl File {
     }
 }
 
+/// A cell that is no more than a constant, neither in a register nor in memory.
+#[derive(Clone, Copy)]
+struct Constant {
+    cell: u16,
+    value: i32,
+}
+
 /// All registers.
 #[derive(Clone)]
 pub struct Registers {
     gpr: File,
     xmm: File,
+    constants: [Constant; CONSTANTS],
+    /// How many there are.
+    known: u8,
 }
 
 impl Registers {
-    pub const EMPTY: Registers = Registers { gpr: File::EMPTY, xmm: File::EMPTY };
+    pub const EMPTY: Registers = Registers {
+        gpr: File::EMPTY,
+        xmm: File::EMPTY,
+        constants: [Constant { cell: NOTHING, value: 0 }; CONSTANTS],
+        known: 0,
+    };
+
+    #[inline(always)]
+    fn constants(&self) -> &[Constant] {
+        &self.constants[..self.known as usize]
+    }
+    /// The cell is this constant no more.
+    #[inline(always)]
+    fn take_constant(&mut self, cell: u16) -> Option<i32> {
+        let n = self.constants().iter().position(|constant| constant.cell == cell)?;
+        let Constant { value, .. } = self.constants[n];
+        self.known -= 1;
+        self.constants[n] = self.constants[self.known as usize];
+        Some(value)
+    }
+}
+
+/// What memory does not have of a slot.
+#[derive(Clone, Copy)]
+pub enum Unsaved {
+    Gpr(u16, Gpr),
+    Low(u16, Xmm),
+    Pair(u16, Xmm),
+    Constant(u16, i32),
 }
 
 pub fn cell_mem(cell: u16) -> Mem {
@@ -153,16 +196,107 @@ impl Emitter<'_> {
 
     /// Makes every cell in memory exact. Changes no flags.
     pub fn spill(&mut self) {
+        self.spill_below(NOTHING);
+    }
+    /// Makes every slot in memory exact. Changes no flags.
+    pub fn spill_slots(&mut self) {
+        self.spill_below(CELL_TEMPS);
+    }
+    #[inline]
+    fn spill_below(&mut self, end: u16) {
         let mut mask = self.regs.gpr.dirty;
         while mask != 0 {
-            self.store_gpr(mask.trailing_zeros() as u8);
+            let r = mask.trailing_zeros() as u8;
+            if self.regs.gpr.cells[r as usize] < end {
+                self.store_gpr(r);
+            }
             mask &= mask - 1;
         }
         let mut mask = self.regs.xmm.dirty;
         while mask != 0 {
-            self.store_xmm(mask.trailing_zeros() as u8);
+            let r = mask.trailing_zeros() as u8;
+            if self.regs.xmm.cells[r as usize] < end {
+                self.store_xmm(r);
+            }
             mask &= mask - 1;
         }
+        let mut n = 0;
+        while let Some(&Constant { cell, value }) = self.regs.constants().get(n) {
+            if cell < end {
+                self.asm.mov_mi(W::B64, cell_mem(cell), value);
+                self.regs.take_constant(cell);
+            } else {
+                n += 1;
+            }
+        }
+    }
+    /// Adds the slots that are not in memory to `to`.
+    pub fn unsaved(&self, to: &mut Vec<Unsaved>) {
+        let Registers { gpr, xmm, .. } = &self.regs;
+        let mut mask = gpr.dirty;
+        while mask != 0 {
+            let r = mask.trailing_zeros() as u8;
+            let cell = gpr.cells[r as usize];
+            if cell < CELL_TEMPS {
+                to.push(Unsaved::Gpr(cell, Gpr(r)));
+            }
+            mask &= mask - 1;
+        }
+        let mut mask = xmm.dirty;
+        while mask != 0 {
+            let r = mask.trailing_zeros() as u8;
+            let cell = xmm.cells[r as usize];
+            if cell < CELL_TEMPS {
+                let pair = File::has(xmm.pair, r);
+                let of = if pair { Unsaved::Pair } else { Unsaved::Low };
+                to.push(of(cell, Xmm(r)));
+            }
+            mask &= mask - 1;
+        }
+        let slots = self.regs.constants().iter().filter(|constant| constant.cell < CELL_TEMPS);
+        to.extend(slots.map(|&Constant { cell, value }| Unsaved::Constant(cell, value)));
+    }
+    /// Stores what [`Emitter::unsaved`] told, out of line: registers are those of that place.
+    pub fn save(&mut self, unsaved: Unsaved) {
+        match unsaved {
+            Unsaved::Gpr(cell, r) => self.asm.mov_mr(W::B64, cell_mem(cell), r),
+            Unsaved::Low(cell, x) => self.asm.sse_mr(sse::MOVQ_STORE, cell_mem(cell), x),
+            Unsaved::Pair(cell, x) => self.asm.sse_mr(sse::MOVUPS_STORE, cell_mem(cell), x),
+            Unsaved::Constant(cell, value) => self.asm.mov_mi(W::B64, cell_mem(cell), value),
+        }
+    }
+
+    /// A slot whose value memory has.
+    pub fn is_in_memory(&self, cell: u16) -> bool {
+        let Registers { gpr, xmm, .. } = &self.regs;
+        let halves = xmm.holding(cell & !1) & xmm.pair;
+        cell < CELL_TEMPS
+            && cell & !1 != CELL_ZERO
+            && gpr.holding(cell) & gpr.dirty == 0
+            && (xmm.holding(cell) | halves) & xmm.dirty == 0
+            && self.known_constant(cell).is_none()
+    }
+
+    /// Slots may stay in registers.
+    #[inline(always)]
+    fn is_lazy(&self) -> bool {
+        self.input.mem == MemoryModel::Paged
+    }
+    /// The cell becomes a constant; false where it is to be in a register.
+    pub fn def_constant(&mut self, cell: u16, value: u64) -> bool {
+        let Ok(value) = i32::try_from(value as i64) else { return false };
+        if !self.is_lazy() || self.regs.known as usize == CONSTANTS {
+            return false;
+        }
+        self.kill(cell);
+        self.regs.constants[self.regs.known as usize] = Constant { cell, value };
+        self.regs.known += 1;
+        true
+    }
+    /// The constant that the cell is, if it is in no register.
+    pub fn known_constant(&self, cell: u16) -> Option<i32> {
+        let constant = self.regs.constants().iter().find(|constant| constant.cell == cell)?;
+        Some(constant.value)
     }
     /// Forgets what a System V call may change; all have been spilled.
     pub fn forget_unkept(&mut self) {
@@ -187,6 +321,7 @@ impl Emitter<'_> {
         if held != 0 {
             self.regs.gpr.drop(held.trailing_zeros() as u8);
         }
+        self.regs.take_constant(cell);
         self.kill_xmm(cell);
     }
     #[inline]
@@ -227,12 +362,16 @@ impl Emitter<'_> {
         Xmm(r)
     }
 
-    /// The register that holds the cell, if one does.
+    /// The register that holds the cell, if one does; a constant gets one. Changes no flags.
     #[inline]
     pub fn cached(&mut self, cell: u16) -> Option<Gpr> {
         let held = self.regs.gpr.holding(cell);
         if held == 0 {
-            return None;
+            let value = self.regs.take_constant(cell)?;
+            let r = self.alloc();
+            self.asm.mov_ri(r, value as i64 as u64);
+            self.regs.gpr.bind(r.0, cell, false, true);
+            return Some(r);
         }
         let r = held.trailing_zeros() as u8;
         self.regs.gpr.touch(r, self.now);
@@ -304,10 +443,11 @@ impl Emitter<'_> {
         if held != 0 {
             self.regs.gpr.drop(held.trailing_zeros() as u8);
         }
+        self.regs.take_constant(cell);
         self.kill_xmm(cell);
-        let slot = cell < CELL_TEMPS;
-        self.regs.gpr.bind(r.0, cell, false, !slot);
-        if slot {
+        let through = cell < CELL_TEMPS && !self.is_lazy();
+        self.regs.gpr.bind(r.0, cell, false, !through);
+        if through {
             self.asm.mov_mr(W::B64, cell_mem(cell), r);
         }
     }
@@ -368,6 +508,9 @@ impl Emitter<'_> {
                 if dirty != 0 {
                     self.store_xmm(dirty.trailing_zeros() as u8);
                 }
+                if let Some(value) = self.regs.take_constant(half) {
+                    self.asm.mov_mi(W::B64, cell_mem(half), value);
+                }
             }
             self.asm.sse_rm(sse::MOVUPS, x, cell_mem(cell));
         }
@@ -389,9 +532,9 @@ impl Emitter<'_> {
     pub fn def_x(&mut self, cell: u16, x: Xmm) {
         self.regs.xmm.drop(x.0);
         self.kill(cell);
-        let slot = cell < CELL_TEMPS;
-        self.regs.xmm.bind(x.0, cell, false, !slot);
-        if slot {
+        let through = cell < CELL_TEMPS && !self.is_lazy();
+        self.regs.xmm.bind(x.0, cell, false, !through);
+        if through {
             self.asm.sse_mr(sse::MOVQ_STORE, cell_mem(cell), x);
         }
     }
@@ -402,9 +545,9 @@ impl Emitter<'_> {
         self.regs.xmm.drop_all(old);
         self.kill(cell);
         self.kill(cell | 1);
-        let slot = cell < CELL_TEMPS;
-        self.regs.xmm.bind(x.0, cell, true, !slot);
-        if slot {
+        let through = cell < CELL_TEMPS && !self.is_lazy();
+        self.regs.xmm.bind(x.0, cell, true, !through);
+        if through {
             self.asm.sse_mr(sse::MOVUPS_STORE, cell_mem(cell), x);
         }
     }

@@ -165,7 +165,9 @@ impl Emitter<'_> {
                 true
             }
             code::JUMP => {
-                self.spill();
+                if !self.labels.is_single(step.imm as u32) {
+                    self.spill();
+                }
                 self.jump(step.imm as u32);
                 true
             }
