@@ -32,7 +32,7 @@
 //! | rotates by more than one | OF | as for one, on the last step |
 //! | MUL, IMUL | ZF, SF, PF, AF | ZF, SF, PF of the low half, AF 0 |
 //! | DIV, IDIV | all | unchanged |
-//! | BT, BTS, BTR, BTC | OF, SF, AF, PF | unchanged |
+//! | BT, BTS, BTR, BTC | OF, SF, AF, PF | unchanged, or as of a logical result with the same ZF |
 //! | BSF, BSR | CF, OF, SF, AF, PF | unchanged |
 //! | LZCNT, TZCNT | OF, SF, AF, PF | of the result as a logical one |
 //! | BLSI and kin, BZHI, BEXTR | AF, PF (BEXTR: SF) | of the result as a logical one |
@@ -106,6 +106,9 @@ pub struct CcOp {
 }
 
 impl CcOp {
+    /// The part of a code that is a shift amount.
+    pub const SHIFT: u32 = 63;
+
     pub const fn new(kind: Kind, ty: Type) -> CcOp {
         CcOp { kind, ty }
     }

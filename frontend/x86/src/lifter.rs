@@ -41,6 +41,8 @@ struct Flags {
     src: Value,
     /// For `Sub`: the difference.
     result: Value,
+    /// `cc_op`, `cc_dst` and `cc_src` behind a bit test, but for CF, where that asked at its start.
+    settled: [Value; 3],
     /// Single flags as truth values, by [`condition::index`].
     bits: [Value; 6],
 }
@@ -50,6 +52,7 @@ const UNKNOWN: Flags = Flags {
     dst: Value::NONE,
     src: Value::NONE,
     result: Value::NONE,
+    settled: [Value::NONE; 3],
     bits: [Value::NONE; 6],
 };
 

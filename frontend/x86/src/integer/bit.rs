@@ -25,6 +25,7 @@ pub const ROWS: &[Row] = rows! {
 
 /// BT, BTS, BTR, BTC dst, index: a memory operand is a string of bits when the index is a register
 fn bit_test(l: &mut Lifter<'_>, insn: &Instruction) {
+    l.settle_bit_test();
     let ty = l.operand_type(insn, 0);
     let log2 = ty.bits().trailing_zeros();
     let index = l.operand(insn, 1, ty);

@@ -135,13 +135,26 @@ impl Lifter<'_> {
         self.flags.bits = bits;
     }
 
-    /// Sets CF; ZF stays, and the others, which the manual leaves undefined, stay where that costs nothing.
+    /// Sets CF; ZF stays, and the others, which the manual leaves undefined, stay where that costs nothing. Behind
+    /// [`Lifter::settle_bit_test`].
     pub fn set_flags_bit_test(&mut self, carry: Value) {
         if let Some(op) = self.flags.op
             && self.live & ZF != 0
             && let Some(result) = self.flag_result(op)
         {
             return self.set_flags(Kind::ResCf, op.ty, result, carry);
+        }
+        let [op, result, others] = self.flags.settled;
+        if !op.is_none() {
+            let src = self.wide(carry);
+            let src = self.builder.or(others, src);
+            for (slot, v) in [(regs::CC_OP, op), (regs::CC_DST, result), (regs::CC_SRC, src)] {
+                self.put(slot, v);
+            }
+            self.cc_op = None;
+            self.flags = UNKNOWN;
+            self.flags.bits[0] = carry;
+            return;
         }
         self.set_flag_bits(&[(CF, Cond::If(carry))]);
     }
@@ -250,17 +263,59 @@ impl Lifter<'_> {
             let low = lifter.builder.trunc(Type::I8, src);
             lifter.builder.and_imm(low, 1)
         };
-        self.flags.bits[0] = self.either(at_hand, at_once, |lifter| lifter.find_out(CARRY));
+        let found = self.either(Type::I8, at_hand, at_once, |lifter| lifter.find_out(CARRY));
+        self.flags.bits[0] = found;
     }
 
-    /// A byte that one way has where `quick` holds and the other way elsewhere, each in an IR block of its own.
+    /// Finds what the flags but CF become at the start of an instruction that sets CF, leaves ZF and may do anything with the
+    /// others. Opens IR blocks when the operation is unknown, so no value from before may be in use.
+    pub fn settle_bit_test(&mut self) {
+        if self.flags.op.is_some() || self.live & ZF == 0 {
+            return;
+        }
+        let op = self.get(regs::CC_OP);
+        let number = self.builder.add_imm(op, -(Kind::Inc.first_code() as i64));
+        let count = Kind::Fcmp32.first_code() - Kind::Inc.first_code();
+        let has_result = self.builder.icmp_imm(IntCc::LtU, number, count as i64);
+        let locals = [Type::I32, Type::I64, Type::I64].map(|ty| self.builder.local(ty));
+        let (fast, slow, done) = (self.label(), self.label(), self.label());
+        self.builder.brif(has_result, fast, slow);
+        self.place(slow);
+        let all = self.packed_flags();
+        let all = self.builder.zext(Type::I64, all);
+        let others = self.builder.and_imm(all, (flags::ALL & !CF) as i64);
+        let op = self.builder.iconst(Type::I32, CcOp::new(Kind::Eflags, Type::I64).code() as i64);
+        let zero = self.builder.iconst(Type::I64, 0);
+        for (local, v) in locals.into_iter().zip([op, zero, others]) {
+            self.builder.set(local, v);
+        }
+        self.builder.jump(done);
+        self.place(fast);
+        let (op, dst) = (self.get(regs::CC_OP), self.get(regs::CC_DST));
+        let src = self.get(regs::CC_SRC);
+        let difference = self.builder.icmp_imm(IntCc::GeU, op, Kind::Sub.first_code() as i64);
+        let zero = self.builder.iconst(Type::I64, 0);
+        let src = self.builder.select(difference, src, zero);
+        let result = self.builder.sub(dst, src);
+        // The type is that of the operation before.
+        let shift = self.builder.and_imm(op, CcOp::SHIFT as i64);
+        let op = self.builder.or_imm(shift, Kind::ResCf.first_code() as i64);
+        for (local, v) in locals.into_iter().zip([op, result, zero]) {
+            self.builder.set(local, v);
+        }
+        self.place(done);
+        self.flags.settled = locals.map(|local| self.builder.get(local));
+    }
+
+    /// A value that one way has where `quick` holds and the other way elsewhere, each in an IR block of its own.
     fn either(
         &mut self,
+        ty: Type,
         quick: Value,
         at_once: impl FnOnce(&mut Self) -> Value,
         slowly: impl FnOnce(&mut Self) -> Value,
     ) -> Value {
-        let found = self.builder.local(Type::I8);
+        let found = self.builder.local(ty);
         let (fast, slow, done) = (self.label(), self.label(), self.label());
         self.builder.brif(quick, fast, slow);
         self.place(slow);
@@ -297,7 +352,7 @@ impl Lifter<'_> {
         let op = self.get(regs::CC_OP);
         let number = self.builder.add_imm(op, -(first as i64));
         let compares = self.builder.icmp_imm(IntCc::LtU, number, (behind - first) as i64);
-        self.either(compares, |lifter| lifter.compare(code), |lifter| lifter.ask(code))
+        self.either(Type::I8, compares, |lifter| lifter.compare(code), |lifter| lifter.ask(code))
     }
 
     /// The same by a comparison; CC_OP says which.
