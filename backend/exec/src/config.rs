@@ -79,6 +79,8 @@ pub struct Config {
     pub code_limit: usize,
     /// Blocks lifted between two looks for blocks that were not run in between and are dropped.
     pub idle_after: usize,
+    /// System mode: most blocks kept.
+    pub system_blocks: usize,
     /// Most bytes of machine code that a forked child gets a copy of.
     pub fork_copy: usize,
     /// Bounds of a region.
@@ -116,6 +118,7 @@ impl Default for Config {
             workers: 0,
             code_limit: tulk_codegen::code_memory::DEFAULT_LIMIT,
             idle_after: tuning::IDLE_AFTER,
+            system_blocks: tuning::SYSTEM_BLOCKS,
             fork_copy: tuning::FORK_COPY,
             region_insns: tuning::REGION_INSNS,
             region_tbs: tuning::REGION_TBS,

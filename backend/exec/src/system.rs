@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::host::epoch::{Guard, lock};
 use crate::host::zeroed_slice;
 use crate::lift::Lifter;
-use crate::table::KeyMap;
+use crate::table::{Index, KeyMap};
 use crate::tb::{PAGE_SHIFT, Tb, code};
 use crate::tuning;
 use std::collections::HashSet;
@@ -33,6 +33,8 @@ pub(crate) struct System {
     unsettled: Mutex<Unsettled>,
     /// Frames whose code is overwritten.
     bursts: Mutex<KeyMap<u32, Burst>>,
+    /// Blocks lifted when the present age of [`Ids`] began.
+    aged: AtomicU64,
 }
 
 /// How the code of a frame is overwritten.
@@ -69,6 +71,9 @@ pub(crate) struct Ids {
     /// Virtual page (plus one) and frame of each.
     pages: Box<[AtomicU64]>,
     frames: Box<[AtomicU32]>,
+    /// The age in which a processor last asked for each.
+    used: Box<[AtomicU32]>,
+    age: AtomicU32,
     known: Mutex<Known>,
 }
 
@@ -89,6 +94,8 @@ impl Ids {
             shift: 64 - bits,
             pages: zeroed_slice(n),
             frames: zeroed_slice(n),
+            used: zeroed_slice(n),
+            age: AtomicU32::new(0),
             known: Mutex::new(Known { fresh: 1, ..Known::default() }),
         }
     }
@@ -97,6 +104,11 @@ impl Ids {
     pub fn get(&self, va: u64, frame: u32) -> Option<u32> {
         let page = va >> PAGE_SHIFT;
         let mut known = lock(&self.known);
+        let id = self.get_known(&mut known, page, frame)?;
+        self.used[id as usize].store(self.age.load(Ordering::Relaxed), Ordering::Relaxed);
+        Some(id)
+    }
+    fn get_known(&self, known: &mut Known, page: u64, frame: u32) -> Option<u32> {
         if let Some(&id) = known.ids.get(&(page, frame)) {
             return Some(id);
         }
@@ -147,6 +159,16 @@ impl Ids {
     }
     pub fn bare(&self, key: TbKey) -> TbKey {
         TbKey { pc: key.pc, flags: self.flags(key) }
+    }
+
+    /// From here on whoever asks for an id is noted anew.
+    fn begin_age(&self) {
+        self.age.fetch_add(1, Ordering::Relaxed);
+    }
+    /// No processor asked for it in this age and in so many before.
+    fn is_unused(&self, id: u32, before: u32) -> bool {
+        let used = self.used[id as usize].load(Ordering::Relaxed);
+        self.age.load(Ordering::Relaxed).wrapping_sub(used) > before
     }
 
     /// Nearly all are in use.
@@ -231,7 +253,8 @@ pub(crate) enum Second {
 impl System {
     pub fn new(isa: Arc<dyn SystemIsa>, phys: Arc<PhysMem>, board: Arc<dyn Board>) -> System {
         let ids = Arc::new(Ids::new(isa.key_mask()));
-        System { isa, phys, board, ids, unsettled: Mutex::default(), bursts: Mutex::default() }
+        let (unsettled, bursts, aged) = Default::default();
+        System { isa, phys, board, ids, unsettled, bursts, aged }
     }
 
     pub fn frame_of(&self, key: TbKey) -> u32 {
@@ -517,21 +540,40 @@ impl Engine {
         let Some(system) = &self.system else { return };
         self.drop_blocks(|index, each| {
             index.remove_on_frame(frame, offset, len, &self.epoch, each);
-            // What is left of the frame's code, and of the neighbours' into which a block reached.
-            for frame in index.take_touched() {
-                let lines = index.lines(&self.epoch, frame);
-                system.phys.set_lines(frame, lines);
-                if lines == 0 {
-                    system.phys.clear_flags(frame, CODE | SETTLED);
-                }
-            }
+            self.set_lines(system, index);
         });
     }
+    /// To what is left of the code of frames that blocks were taken from, and of the neighbours' into which one reached.
+    fn set_lines(&self, system: &System, index: &mut Index) {
+        for frame in index.take_touched() {
+            let lines = index.lines(&self.epoch, frame);
+            system.phys.set_lines(frame, lines);
+            if lines == 0 {
+                system.phys.clear_flags(frame, CODE | SETTLED);
+            }
+        }
+    }
 
-    /// Keeps blocks and code page ids from using up what there is.
+    /// Keeps blocks and code page ids from using up what there is. Of too many blocks those go whose pages no processor has asked
+    /// for lately: its code TLB is emptied when an age begins, so it asks for all that it still runs.
     pub(crate) fn tidy_system(&self, system: &System) {
-        if lock(&self.index).len() > tuning::SYSTEM_BLOCKS {
+        let most = self.config.system_blocks;
+        let lifted = self.stats.blocks_lifted.load(Ordering::Relaxed);
+        let aged = system.aged.load(Ordering::Relaxed);
+        let mut begins = lifted.saturating_sub(aged) >= most as u64 / 4;
+        for before in [1, 0] {
+            if lock(&self.index).len() > most {
+                self.drop_unused(system, before);
+                begins = true;
+            }
+        }
+        if lock(&self.index).len() > most {
             self.invalidate_all_frames(system);
+        }
+        let aged = &system.aged;
+        if begins && aged.fetch_max(lifted, Ordering::Relaxed) < lifted {
+            system.ids.begin_age();
+            self.clear_code_tlbs();
         }
         if system.ids.is_scarce() {
             let mut live = HashSet::new();
@@ -547,15 +589,28 @@ impl Engine {
             }
             let gone = system.ids.forget(&live);
             drop(index);
-            for vcpu in lock(&self.vcpus).iter() {
-                if let Some(tlb) = &vcpu.tlb {
-                    tlb.clear_code();
-                }
-            }
+            self.clear_code_tlbs();
             let ids = system.ids.clone();
             self.epoch.retire(move || ids.release(gone));
             self.nudge();
         }
+    }
+
+    fn clear_code_tlbs(&self) {
+        for vcpu in lock(&self.vcpus).iter() {
+            if let Some(tlb) = &vcpu.tlb {
+                tlb.clear_code();
+            }
+        }
+    }
+
+    /// Drops the blocks of pages that no processor asked for in this age and in so many before.
+    fn drop_unused(&self, system: &System, before: u32) {
+        self.drop_blocks(|index, each| {
+            let unused = |tb: &Tb| system.ids.is_unused(system.ids.of(tb.key), before);
+            index.remove_where(&self.epoch, unused, each);
+            self.set_lines(system, index);
+        });
     }
 
     fn invalidate_all_frames(&self, system: &System) {
@@ -645,5 +700,18 @@ mod tests {
         ids.release(gone);
         assert!(ids.get(0x5000, 8).is_some_and(|id| id != a && id != c));
         assert_eq!(ids.get(0x5000, 7), Some(a));
+    }
+
+    #[test]
+    fn ids_that_nobody_asks_for_age() {
+        let ids = Ids::new(!0 >> 16);
+        let [a, b] = [1, 2].map(|frame| ids.get(0x5000, frame).unwrap());
+        assert!(!ids.is_unused(a, 0));
+        ids.begin_age();
+        assert_eq!(ids.get(0x5fff, 1), Some(a));
+        assert_eq!([a, b].map(|id| ids.is_unused(id, 0)), [false, true]);
+        assert!(!ids.is_unused(b, 1));
+        ids.begin_age();
+        assert_eq!([a, b].map(|id| ids.is_unused(id, 1)), [false, true]);
     }
 }

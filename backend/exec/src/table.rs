@@ -292,7 +292,7 @@ impl Index {
         bits
     }
 
-    /// Frames that [`Index::remove_on_frame`] took blocks from.
+    /// Frames that [`Index::remove_on_frame`] and [`Index::remove_where`] took blocks from.
     pub fn take_touched(&mut self) -> Vec<u32> {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
@@ -394,22 +394,38 @@ impl Index {
         epoch: &Epoch,
         mut each: impl FnMut(&Tb),
     ) {
+        self.remove_where(epoch, Tb::look, |tb| {
+            tb.pages().for_each(|page| code_pages.remove(page));
+            each(tb);
+        });
+    }
+
+    /// Takes every block out for which `gone` holds, and calls `each` on it, as [`Index::remove_range`] does.
+    pub fn remove_where(
+        &mut self,
+        epoch: &Epoch,
+        gone: impl Fn(&Tb) -> bool,
+        mut each: impl FnMut(&Tb),
+    ) {
         let writer = self.writer.clone();
         let guard = writer.pin(epoch);
         let slots = &self.buckets().slots;
-        let mut idle: Vec<&Tb> = Vec::new();
+        let mut found: Vec<&Tb> = Vec::new();
         for (at, slot) in slots.iter().enumerate() {
             if let Some(ahead) = slots.get(at + PREFETCH) {
                 ahead.prefetch();
             }
-            idle.extend(slot.get(&guard).filter(|tb| tb.look()));
+            found.extend(slot.get(&guard).filter(|tb| gone(tb)));
         }
-        for tb in &idle {
-            tb.pages().for_each(|page| code_pages.remove(page));
+        for tb in &found {
+            if self.frames.is_some() {
+                let frames = self.extent(tb).into_iter().flatten();
+                self.touched.extend(frames.map(|(frame, ..)| frame as u32));
+            }
             each(tb);
             self.remove(tb.key, &guard);
         }
-        if !idle.is_empty() {
+        if !found.is_empty() {
             self.pages.retain(|_, blocks| {
                 blocks.retain(|link| link.get(&guard).is_some_and(Tb::is_valid));
                 !blocks.is_empty()

@@ -94,8 +94,9 @@ pub const PATIENCE: u32 = 256;
 /// Most bits of a code page id: 8 MiB of tables that are touched as far as they are used.
 pub const CODE_PAGE_BITS: u32 = 20;
 
-/// System mode: blocks above which all are dropped. A guest that starts programs again and again has the code of libraries at ever
-/// new addresses; nothing says which of it is dead.
+/// System mode: blocks above which those of pages are dropped that no processor has run for half as many lifted blocks. A guest that
+/// starts programs again and again has the code of libraries at ever new addresses. When all were dropped, gcc on a Debian disk
+/// took 1.4 times as long: it came in the middle of it, and took the kernel, too.
 pub const SYSTEM_BLOCKS: usize = 600_000;
 
 /// Code that a guest's processor overwrites counts against its page only if fewer blocks than this were lifted in between:

@@ -8,7 +8,7 @@ use toy::system::{
 };
 use toy::{Asm, Setting, op, settings};
 use tulk_base::GuestPa;
-use tulk_exec::Exit;
+use tulk_exec::{Config, Exit, Tier};
 use tulk_softmmu::PhysKind;
 
 fn each(test: impl Fn(&str, Computer)) {
@@ -761,6 +761,41 @@ fn pages_become_code_while_another_processor_writes_them() {
         let results = run_all(&mut m, 2, CODE, name, &set);
         assert_eq!(results[0], (pages - 1) * pages / 2, "{name}");
     });
+}
+
+/// Of too many blocks those go that were not run lately, and no others.
+#[test]
+fn pages_that_run_are_kept() {
+    for tier in [Tier::Interp, Tier::Baseline] {
+        let config = Config { tier, system_blocks: 4096, ..Config::default() };
+        let mut m = Computer::new(&config);
+        let mut asm = Asm::new();
+        asm.op(op::ADDI, 2, 2, 1).op(sys::HALT, 0, 0, 0);
+        m.load(CODE, &mut asm);
+        let far = DATA;
+        for page in 0..24 {
+            let mut asm = Asm::new();
+            for _ in 0..1000 {
+                let next = asm.label();
+                asm.branch(op::JMP, 0, next).place(next);
+            }
+            asm.op(op::JR, 14, 0, 0);
+            m.load(far + (page << 12), &mut asm);
+        }
+        m.set(14, CODE);
+        m.run(CODE, "first");
+        for round in 0..2 {
+            for page in 0..24 {
+                let before = m.engine.stats().blocks_lifted;
+                m.run(far + (page << 12), "a page");
+                let stats = m.engine.stats();
+                // Those of the page, each anew, but not the one behind.
+                assert_eq!(stats.blocks_lifted - before, 1001, "{tier:?} {round} {page}");
+                assert!(stats.blocks <= 4096 + 1024, "{}", stats.blocks);
+            }
+        }
+        assert_eq!(m.reg(2), 49);
+    }
 }
 
 /// What paging costs generated code: the same loop on user and on paged memory. For `docs/decisions.md`.
