@@ -49,45 +49,46 @@ use tulk_ir::HelperDef;
 
 /// Numbers of the words in [`CpuState::engine`].
 pub mod word {
-    /// Why the region returned: a [`super::Reason`].
-    pub const REASON: usize = 0;
-    /// Operands of the reason.
-    pub const A: usize = 1;
-    pub const B: usize = 2;
     /// Set by the helper thunk: non-zero when the helper returned a trap.
-    pub const STATUS: usize = 3;
-    /// Address of the helper thunk.
-    pub const THUNK_HELPER: usize = 4;
-    /// Address of the eval thunk.
-    pub const THUNK_EVAL: usize = 5;
-    /// Host address of guest address 0 (for [`crate::MemoryModel::User`] with `BaseWord`).
-    pub const MEM_BASE: usize = 6;
-    /// Address of the jump cache: [`super::JUMP_CACHE_ENTRIES`] of [`super::JumpEntry`].
-    pub const JUMP_CACHE: usize = 7;
+    pub const STATUS: usize = 0;
     /// Byte offset of the return ring's newest entry from its first: a multiple of 32 below 512.
-    pub const RING_TOP: usize = 8;
+    pub const RING_TOP: usize = 1;
     /// Address of the step thunk.
-    pub const THUNK_STEP: usize = 9;
-    /// Address of the guest's helper table, an array of [`tulk_ir::HelperDef`].
-    pub const HELPERS: usize = 12;
+    pub const THUNK_STEP: usize = 2;
     /// Address of the memory thunk.
-    pub const THUNK_MEM: usize = 10;
-    /// Guest address for the memory thunk.
-    pub const VA: usize = 11;
+    pub const THUNK_MEM: usize = 3;
+    /// Host address of guest address 0 (for [`crate::MemoryModel::User`] with `BaseWord`).
+    pub const MEM_BASE: usize = 4;
     /// Address of the way out of an unlinked jump: called from word 0 of its record, it leaves with
     /// [`super::Reason::Direct`].
-    pub const THUNK_UNLINKED: usize = 13;
+    pub const THUNK_UNLINKED: usize = 5;
     /// Address of the way out of a block that was not entered: called in front of the block's guest pc, it leaves with
     /// [`super::Reason::Poll`] if `exit_request` is set, else with [`super::Reason::Hot`].
-    pub const THUNK_ENTRY: usize = 14;
-    /// Nobody writes it.
-    pub const ZERO: usize = 15;
-    /// First word of the return ring: [`super::RING_ENTRIES`] of [`super::JumpEntry`]. Zeroed entries are
-    /// empty: code address 0 never matches.
-    pub const RING: usize = 16;
+    pub const THUNK_ENTRY: usize = 6;
+    /// Address of the eval thunk.
+    pub const THUNK_EVAL: usize = 7;
+    /// Address of the jump cache: [`super::JUMP_CACHE_ENTRIES`] of [`super::JumpEntry`].
+    pub const JUMP_CACHE: usize = 8;
     /// Two words for each MMU index: of its data TLB ([`tulk_base::tlb`]) the mask (entries minus one, times the entry's
     /// size) and the address.
-    pub const TLB: usize = 80;
+    /// Those of the first three are near the state's beginning, where a displacement takes one byte.
+    pub const TLB: usize = 9;
+    /// Address of the helper thunk.
+    pub const THUNK_HELPER: usize = 41;
+    /// Address of the guest's helper table, an array of [`tulk_ir::HelperDef`].
+    pub const HELPERS: usize = 42;
+    /// Guest address for the memory thunk.
+    pub const VA: usize = 43;
+    /// Why the region returned: a [`super::Reason`].
+    pub const REASON: usize = 44;
+    /// Operands of the reason.
+    pub const A: usize = 45;
+    pub const B: usize = 46;
+    /// Nobody writes it.
+    pub const ZERO: usize = 47;
+    /// First word of the return ring: [`super::RING_ENTRIES`] of [`super::JumpEntry`]. Zeroed entries are
+    /// empty: code address 0 never matches.
+    pub const RING: usize = 48;
     /// One word for each MMU index of fetches: the address of its code TLB.
     pub const ITLB: usize = 112;
     /// From here on the words belong to the dispatcher.

@@ -51,6 +51,8 @@ enum Far {
     First(Gpr),
     /// The address, a base and a shifted index, is still to be computed.
     Other(Place, Option<(Place, u8)>, i32),
+    /// It has no neighbours after all, and has probed already. The address likewise.
+    Alone(Gpr, i32),
 }
 
 /// An access that is out of line.
@@ -112,13 +114,31 @@ impl Emitter<'_> {
         self.misses.push(Missed { patches, back, access, pc, values, result, far, hosts, unsaved });
     }
 
-    fn paged_address(&mut self, mode: u16, step: &Step, op: MemOp, write: bool) -> Mem {
-        let (w, mem) = self.guest_address(mode, step);
-        match mem {
+    fn paged_address(&mut self, w: W, address: Mem, op: MemOp, write: bool) -> Mem {
+        match address {
             Mem::Base { base, disp: 0 } => self.asm.mov_rr(w, RAX, base),
-            _ => self.asm.lea(w, RAX, mem),
+            _ => self.asm.lea(w, RAX, address),
         }
         self.probe_tlb(op, write)
+    }
+
+    /// As [`Emitter::probe_tlb`] for the address `base + disp`, which is computed by the access itself.
+    fn probe_folded(&mut self, base: Gpr, disp: i32, op: MemOp, write: bool) -> (Mem, Patch) {
+        self.entry_at(Mem::base(base, disp), op.mmu());
+        match disp.checked_add(op.bytes() as i32 - 1) {
+            Some(0) => self.asm.mov_rr(W::B64, RDX, base),
+            Some(last) => self.asm.lea(W::B64, RDX, Mem::base(base, last)),
+            None => {
+                self.asm.lea(W::B64, RDX, Mem::base(base, disp));
+                self.asm.alu_ri(Alu::Add, W::B64, RDX, op.bytes() as i32 - 1);
+            }
+        }
+        self.asm.alu_ri(Alu::And, W::B64, RDX, -(1 << tlb::TLB_PAGE_LOG2));
+        let tag = if write { tlb::TLB_WRITE } else { tlb::TLB_READ };
+        self.asm.alu_rm(Alu::Cmp, W::B64, RDX, Mem::base(RCX, tag));
+        let miss = self.asm.jcc(Cc::Ne);
+        self.asm.mov_rm(W::B64, RAX, Mem::base(RCX, tlb::TLB_ADDEND));
+        (Mem::index(base, RAX, 0, disp), miss)
     }
 
     pub fn paged_plain_load(&mut self, kind: u16, mode: u16, step: &Step) {
@@ -182,8 +202,17 @@ impl Emitter<'_> {
                 (Some((Far::First(host), transfer)), Mem::base(host, 0), patches)
             }
             _ => {
-                let mem = self.paged_address(mode, step, op, write);
-                (None, mem, [self.miss.take(), None])
+                let (w, address) = self.guest_address(mode, step);
+                match address {
+                    Mem::Base { base, disp } if w == W::B64 && base != RAX => {
+                        let (mem, miss) = self.probe_folded(base, disp, op, write);
+                        (Some((Far::Alone(base, disp), transfer)), mem, [Some(miss), None])
+                    }
+                    _ => {
+                        let mem = self.paged_address(w, address, op, write);
+                        (None, mem, [self.miss.take(), None])
+                    }
+                }
             }
         };
         self.transfer(transfer, mem);
@@ -368,6 +397,8 @@ impl Emitter<'_> {
         probes: &mut [Option<u32>; 2],
     ) {
         match far {
+            Far::Alone(base, 0) => return self.asm.mov_rr(W::B64, RAX, base),
+            Far::Alone(base, disp) => return self.asm.lea(W::B64, RAX, Mem::base(base, disp)),
             Far::First(host) => {
                 self.asm.mov_rr(W::B64, RAX, host);
                 self.asm.zero(host);

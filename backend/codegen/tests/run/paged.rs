@@ -2,7 +2,7 @@
 
 use super::machine::{Left, MEMORY_CALLS, MEMORY_FORGETS, Machine};
 use super::quality::unit;
-use tulk_base::{CpuState, MemOp};
+use tulk_base::{CpuState, MemOp, Trap};
 use tulk_codegen::baseline::Profile;
 use tulk_codegen::{MemoryModel, Options};
 use tulk_ir::builder::Builder;
@@ -211,4 +211,77 @@ fn addresses_from_vectors() {
         }
     };
     run_expecting(FAST, false, lanes, 0);
+}
+
+/// Slots that are still in registers, or constants, are in the state when an access faults: as they were before it.
+#[test]
+fn slots_are_exact_where_an_access_faults() {
+    const NOWHERE: u64 = 0x500;
+    let unit: Unit = unit(0x1000, |b, r| {
+        let slot = |name: &str| r(name);
+        b.insn(0x1000, 4);
+        for (to, k) in [("x3", 1), ("x3", -7), ("x4", 2)] {
+            let k = b.iconst(Type::I64, k);
+            b.set(slot(to), k);
+        }
+        let x1 = b.get(slot("x1"));
+        let next = b.add_imm(x1, 1);
+        b.set(slot("x4"), next);
+        let q1 = b.get(slot("q1"));
+        let twice = b.vadd(Shape::I64x2, q1, q1);
+        b.set(slot("q2"), twice);
+        b.insn(0x1004, 4);
+        let x7 = b.get(slot("x7"));
+        let value = b.load(Type::I64, x7, 0, MemOp::U64);
+        b.set(slot("x3"), value);
+        b.set(slot("x4"), value);
+        b.set(slot("q2"), q1);
+        b.exit(0x2000);
+    });
+    let layout = layout();
+    let cell = |name: &str| layout.cell(layout.by_name(name).unwrap());
+    let mut m = Machine::baseline(MemoryModel::Paged);
+    let program = Box::new(Program::new(&unit, &m.layout, HELPERS));
+    let region = m.compile_baseline(&unit, &program, Profile::LIMIT);
+    let placed = m.place(region);
+    for (x7, faults) in [(NOWHERE, true), (FAST, false)] {
+        let (mut state, mut env) = (CpuState::new(), TestEnv::new());
+        state.set(cell("x1"), 40);
+        state.set(cell("x7"), x7);
+        state.set(cell("q1"), 3);
+        state.set(cell("q1") + 1, 4);
+        let left = m.run_region(&placed, &mut state, &mut env);
+        let values = ["x3", "x4", "q2"].map(|name| state.get(cell(name)));
+        if faults {
+            assert!(matches!(left, Left::Trap(Trap::Mem(_))), "{left:?}");
+            assert_eq!((state.pc(), values), (0x1004, [-7i64 as u64, 41, 6]));
+            assert_eq!(state.get(cell("q2") + 1), 8);
+        } else {
+            assert!(matches!(left, Left::Direct(_)), "{left:?}");
+            assert_eq!((values[0], values[2]), (values[1], 3));
+        }
+    }
+}
+
+/// What is overwritten before anybody can see it is not stored.
+#[test]
+fn dead_stores_vanish() {
+    let code_len = |times: i64| {
+        let unit: Unit = unit(0x1000, |b, r| {
+            b.insn(0x1000, 4);
+            for n in 0..times {
+                let x1 = b.get(r("x1"));
+                let next = b.add_imm(x1, n);
+                b.set(r("x1"), next);
+                let k = b.iconst(Type::I64, n);
+                b.set(r("x3"), k);
+            }
+            b.exit(0x2000);
+        });
+        let mut m = Machine::baseline(MemoryModel::Paged);
+        let program = Box::new(Program::new(&unit, &m.layout, HELPERS));
+        m.compile_baseline(&unit, &program, Profile::LIMIT).code_len
+    };
+    // An addition each.
+    assert_eq!(code_len(9) - code_len(8), 4);
 }
