@@ -46,4 +46,4 @@ macro_rules! programs {
     )+ };
 }
 
-programs! { memory mappings alignment tagged signals actions interrupts threads processes sharing ends floats sticky files jit hostile }
+programs! { memory rows mappings alignment tagged signals actions interrupts threads processes sharing ends floats sticky files jit hostile }

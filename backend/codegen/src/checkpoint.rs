@@ -5,10 +5,16 @@
 //! repeatable. Reading memory and computing is, writing memory and calling helpers is not. So:
 //!
 //! * the entry is a checkpoint, and behind a guest instruction that cannot be repeated stands another one;
-//! * an instruction that may fault after it has done something that cannot be repeated (a pair of stores, a helper
+//! * an instruction that may fault after it has done something that cannot be repeated (a load and two stores, a helper
 //!   call) is one itself.
 //!
 //! A loop that only reads stores nothing; one that writes stores once per write what it changed.
+//!
+//! Writes in a *row* share a checkpoint: between it and the last of them nothing is read, so whoever does all of it again computes
+//! the same, and may leave out the writes that are done, whose number the fault map names. Behind them may be read what they
+//! wrote; the first write behind such a load ends the row, because the load would be repeated and see it. Where ways meet that
+//! have written a different number of times, rows have ended: behind the last write of each of these ways is a checkpoint. If they
+//! meet inside a unit, none of its writes are in rows.
 //!
 //! At a checkpoint only *observed* slots are stored: those that the way from there to a fault reads or leaves alone. A
 //! slot that is overwritten first, as flags mostly are, stays out. That holds for the guest's code as the interpreter
@@ -25,6 +31,7 @@
 
 use crate::RegionInput;
 use crate::flow::{Bits, Flow};
+use std::collections::HashSet;
 use tulk_ir::op::Op;
 use tulk_ir::{Inst, Type, Unit};
 
@@ -54,8 +61,10 @@ impl Reaching {
 pub struct Checkpoints {
     /// By node: the checkpoints in its block.
     at: Vec<Vec<Point>>,
-    /// Unit indices of the instructions that are their own checkpoints, by unit.
-    own: Vec<Vec<usize>>,
+    /// By node: the indices of the writes that are left out when what follows is repeated.
+    rows: Vec<Vec<usize>>,
+    /// By node: how many of those are done at its start, since the checkpoint.
+    done: Vec<u8>,
     /// By node: what reaches its start.
     start: Vec<Reaching>,
     /// The entry writes the pc cell.
@@ -67,6 +76,8 @@ pub struct Checkpoints {
 pub struct Point {
     /// The index of its `insn` in the block.
     at: usize,
+    /// The instruction may fault after it has done something that cannot be repeated.
+    own: bool,
     /// What it stores, where that is dirty.
     pub stored: Bits,
     /// It writes the pc cell: some instruction whose fault goes back to it may come from another one as well.
@@ -83,6 +94,16 @@ impl Checkpoints {
         self.start.get(node).copied().unwrap_or(Reaching::None)
     }
 
+    /// How many writes lie between the last checkpoint and the node's start.
+    pub fn done(&self, node: usize) -> u8 {
+        self.done.get(node).copied().unwrap_or(0)
+    }
+
+    /// The instruction of this index is a write that is left out when it is done.
+    pub fn in_row(&self, node: usize, at: usize) -> bool {
+        self.rows.get(node).is_some_and(|rows| rows.contains(&at))
+    }
+
     /// How many write the pc cell.
     pub fn telling(&self) -> usize {
         self.at.iter().flatten().filter(|point| point.tells).count()
@@ -91,42 +112,116 @@ impl Checkpoints {
     pub fn place(flow: &Flow, input: &RegionInput<'_>) -> Checkpoints {
         let mut points = Checkpoints {
             at: vec![Vec::new(); flow.nodes.len()],
-            own: input.units.iter().map(|u| own_checkpoints(u, input)).collect(),
+            rows: vec![Vec::new(); flow.nodes.len()],
+            done: vec![0; flow.nodes.len()],
             start: vec![Reaching::None; flow.nodes.len()],
             entry_tells: false,
         };
-        points.choose(flow, input);
+        let mut breaks = Breaks {
+            anew: vec![false; flow.nodes.len()],
+            forced: vec![false; flow.nodes.len()],
+            units: vec![false; input.units.len()],
+            last: HashSet::new(),
+        };
+        let insns: Vec<_> = input.units.iter().map(|unit| instructions(unit, input)).collect();
+        while points.choose(flow, input, &insns, &mut breaks) {}
         points.observe(flow, input);
         points.reach(flow, input);
         points.tell(flow, input);
         points
     }
 
-    /// Chooses the instructions.
-    fn choose(&mut self, flow: &Flow, input: &RegionInput<'_>) {
-        // Whether something that cannot be repeated may lie behind the last checkpoint.
-        let mut pending = vec![false; flow.nodes.len()];
-        let mut changed = true;
-        while changed {
-            changed = false;
+    /// Chooses the instructions. True when `breaks` were added because ways meet: then it is to be done again.
+    fn choose(
+        &mut self,
+        flow: &Flow,
+        input: &RegionInput<'_>,
+        insns: &[Vec<Kind>],
+        breaks: &mut Breaks,
+    ) -> bool {
+        let mut preds = vec![Vec::new(); flow.nodes.len()];
+        for &n in &flow.order {
+            flow.nodes[n].succs.iter().for_each(|edge| preds[edge.to].push(n));
+        }
+        let mut starts = vec![Row::default(); flow.nodes.len()];
+        let mut ends: Vec<Option<Row>> = vec![None; flow.nodes.len()];
+        for sweep in 0.. {
+            let mut changed = false;
             for &n in &flow.order {
-                let node = &flow.nodes[n];
-                let range = input.units[node.unit].block_range(node.block);
-                let mut now = pending[n];
-                self.at[n].clear();
-                for (at, inst) in input.units[node.unit].block(node.block).iter().enumerate() {
-                    let index = range.start + at;
-                    if inst.op == Op::Insn && (now || self.own[node.unit].contains(&index)) {
-                        self.at[n].push(Point { at, ..Point::default() });
-                        now = false;
-                    }
-                    now |= !inst.repeatable(input.helpers);
+                // The first one is known: it comes before this node, unless that is the entry.
+                let entry = (n == 0).then(Row::default);
+                let known = entry.into_iter().chain(preds[n].iter().filter_map(|&p| ends[p]));
+                let mut start = known.reduce(Row::join).unwrap_or_default();
+                start.ends |= breaks.forced[n];
+                if sweep > PATIENCE {
+                    // Another checkpoint may make this one needless, and so on in circles.
+                    start.reads |= starts[n].reads;
+                    start.ends |= starts[n].ends;
                 }
-                for edge in &node.succs {
-                    changed |= now && !std::mem::replace(&mut pending[edge.to], now);
+                changed |= start != std::mem::replace(&mut starts[n], start);
+                let end = self.choose_in(flow, input, n, start, insns, breaks);
+                changed |= ends[n].replace(end) != Some(end);
+            }
+            if !changed {
+                break;
+            }
+        }
+        let mut broken = false;
+        for &n in &flow.order {
+            let Some(row) = ends[n] else { continue };
+            for edge in &flow.nodes[n].succs {
+                let (to, unit) = (edge.to, flow.nodes[edge.to].unit);
+                let start = starts[to];
+                let first = flow.first[unit] == to;
+                if start.done != row.done && !(start.ends && first) {
+                    let known = if first { &mut breaks.anew[to] } else { &mut breaks.units[unit] };
+                    broken |= !std::mem::replace(known, true);
+                }
+                if row.done != 0 && first && (breaks.anew[to] || breaks.units[unit]) {
+                    broken |= match row.last {
+                        Some(last) => breaks.last.insert(last),
+                        None => !std::mem::replace(&mut breaks.forced[to], true),
+                    };
                 }
             }
         }
+        broken
+    }
+
+    /// Chooses the instructions of a node; returns what holds at its end.
+    fn choose_in(
+        &mut self,
+        flow: &Flow,
+        input: &RegionInput<'_>,
+        n: usize,
+        mut row: Row,
+        insns: &[Vec<Kind>],
+        breaks: &Breaks,
+    ) -> Row {
+        let node = &flow.nodes[n];
+        self.done[n] = row.done;
+        self.at[n].clear();
+        self.rows[n].clear();
+        let start = input.units[node.unit].block_range(node.block).start;
+        let insts = input.units[node.unit].block(node.block);
+        let may = |at| !breaks.units[node.unit] && !breaks.last.contains(&(n, at));
+        // An instruction that began in another block has no row.
+        let mut kind = Kind::Own;
+        for (at, inst) in insts.iter().enumerate() {
+            if inst.op == Op::Insn {
+                kind = insns[node.unit][start + at];
+                let from = if row.ends { Row::default() } else { row };
+                let ends = || from.ends_inside((n, at), insts, may, input);
+                let own = kind == Kind::Own || kind == Kind::Plain && ends();
+                if own || row.ends {
+                    self.at[n].push(Point { at, own, ..Point::default() });
+                    row = Row::default();
+                }
+            } else if row.step((n, at), inst, kind == Kind::Plain && may(at), input) {
+                self.rows[n].push(at);
+            }
+        }
+        row
     }
 
     /// Finds the observed slots at each.
@@ -138,9 +233,7 @@ impl Checkpoints {
             changed = false;
             for &n in flow.order.iter().rev() {
                 let node = &flow.nodes[n];
-                let unit = input.units[node.unit];
-                let insts = unit.block(node.block);
-                let first = unit.block_range(node.block).start;
+                let insts = input.units[node.unit].block(node.block);
                 let mut observed = none.clone();
                 for edge in &node.succs {
                     observed.union(&at_start[edge.to]);
@@ -159,8 +252,7 @@ impl Checkpoints {
                             };
                             let mut locals = observed.clone();
                             locals.subtract(flow.all_slots());
-                            let own = self.own[node.unit].contains(&(first + at));
-                            if own || !locals.is_empty() || crosses(insts, at) {
+                            if point.own || !locals.is_empty() || crosses(insts, at) {
                                 observed.union(flow.all_slots());
                             }
                             observed.intersect(flow.all_slots());
@@ -230,25 +322,130 @@ fn faults(inst: &Inst) -> bool {
     matches!(inst.op, Op::Load | Op::Store | Op::AtomicRmw | Op::AtomicCas)
 }
 
-/// Indices of the `insn`s whose instructions call a helper or may fault behind something that cannot be repeated.
-fn own_checkpoints(unit: &Unit, input: &RegionInput<'_>) -> Vec<usize> {
-    let mut own = Vec::new();
-    let (mut insn, mut done) = (0, false);
-    for (i, inst) in unit.insts.iter().enumerate() {
-        if inst.op == Op::Insn {
-            (insn, done) = (i, false);
-            continue;
+/// Sweeps over a region in which checkpoints may still go away.
+const PATIENCE: usize = 8;
+
+/// Where rows end because ways meet that wrote a different number of times.
+struct Breaks {
+    /// By node: no row reaches its start.
+    anew: Vec<bool>,
+    /// By node: there is a checkpoint at its start, because nobody knows where the rows would have to end.
+    forced: Vec<bool>,
+    /// By unit: no row is in it.
+    units: Vec<bool>,
+    /// Writes behind which is a checkpoint.
+    last: HashSet<(usize, usize)>,
+}
+
+/// What happened since the last checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Row {
+    /// Something was read.
+    reads: bool,
+    /// Something was done that can neither be repeated nor left out.
+    ends: bool,
+    /// Writes that can be left out, and node and index of the last of them, where it is the same on all ways.
+    done: u8,
+    last: Option<(usize, usize)>,
+}
+
+impl Row {
+    /// The longest.
+    const MAX: u8 = 100;
+
+    /// Where two ways meet. They have the same number, or there will be a checkpoint.
+    fn join(self, other: Row) -> Row {
+        let ends = self.ends | other.ends;
+        Row {
+            reads: self.reads | other.reads,
+            ends,
+            done: if ends { 0 } else { self.done },
+            last: self.last.filter(|_| self.last == other.last),
         }
-        let repeatable = inst.repeatable(input.helpers);
-        // An integer of 128 bits is stored in halves.
-        let halves = inst.op == Op::Store && inst.ty == Type::I128;
-        if (done || halves) && faults(inst) || inst.op == Op::Call && !repeatable {
-            own.push(insn);
-        }
-        done |= !repeatable;
     }
-    own.dedup();
-    own
+
+    /// Goes behind the instruction at this node and index; true when it is a write of the row. `may`: it can be one.
+    fn step(
+        &mut self,
+        at: (usize, usize),
+        inst: &Inst,
+        may: bool,
+        input: &RegionInput<'_>,
+    ) -> bool {
+        if inst.op == Op::Store && may && !self.ends && !self.reads && self.done < Row::MAX {
+            self.done += 1;
+            self.last = Some(at);
+            return true;
+        }
+        self.reads |= inst.op == Op::Load;
+        if !inst.repeatable(input.helpers) {
+            (self.ends, self.done, self.last) = (true, 0, None);
+        }
+        false
+    }
+
+    /// The guest instruction that begins at this node and index may fault behind something that can neither be repeated nor
+    /// left out.
+    fn ends_inside(
+        mut self,
+        (n, at): (usize, usize),
+        insts: &[Inst],
+        may: impl Fn(usize) -> bool,
+        input: &RegionInput<'_>,
+    ) -> bool {
+        let own = insts.iter().enumerate().skip(at + 1);
+        own.take_while(|(_, inst)| inst.op != Op::Insn).any(|(at, inst)| {
+            let ends = self.ends && faults(inst);
+            self.step((n, at), inst, may(at), input);
+            ends
+        })
+    }
+}
+
+/// A guest instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Always its own checkpoint: it calls a helper or may fault behind something that can neither be repeated nor left out.
+    Own,
+    /// Its writes may be in a row.
+    Plain,
+    /// Its writes end a row.
+    Other,
+}
+
+/// By index, the kinds of the instructions that begin in the unit.
+fn instructions(unit: &Unit, input: &RegionInput<'_>) -> Vec<Kind> {
+    let mut kinds = vec![Kind::Other; unit.insts.len()];
+    let starts: Vec<usize> =
+        (0..unit.insts.len()).filter(|&i| unit.insts[i].op == Op::Insn).collect();
+    for (i, &start) in starts.iter().enumerate() {
+        let end = starts.get(i + 1).copied().unwrap_or(unit.insts.len());
+        let insts = &unit.insts[start..end];
+        // An integer of 128 bits is stored in halves.
+        let halves = |inst: &Inst| inst.op == Op::Store && inst.ty == Type::I128;
+        let call = |inst: &Inst| inst.op == Op::Call && !inst.repeatable(input.helpers);
+        let mut done = false;
+        let twice = insts.iter().any(|inst| {
+            let cut = done && faults(inst);
+            done |= !inst.repeatable(input.helpers);
+            cut
+        });
+        let whole = !unit.blocks.iter().any(|&b| (start + 1..end).contains(&(b as usize)));
+        let own = insts.iter().any(|inst| halves(inst) || call(inst))
+            || if whole {
+                Row::default().ends_inside((0, 0), insts, |_| true, input)
+            } else {
+                twice
+            };
+        kinds[start] = if own {
+            Kind::Own
+        } else if whole {
+            Kind::Plain
+        } else {
+            Kind::Other
+        };
+    }
+    kinds
 }
 
 /// True when the block uses a value behind `at` that it computed before.

@@ -186,7 +186,7 @@ fn patch(bytes: &mut [u8], reloc: &FinalizedMachReloc, target: u32) -> Result<()
 /// [`TRAP_CODES`]) it belongs.
 fn fault_map(compiled: &CompiledCode, lowered: &Lowered) -> FaultMap {
     let mut map = FaultMapBuilder::default();
-    let pc = |number: u32| lowered.pcs.get(number as usize).copied();
+    let resume = |number: u32| lowered.resumes.get(number as usize).copied();
     let traps = compiled.buffer.traps();
     let mut next_trap = 0;
     let mut end = 0;
@@ -198,7 +198,7 @@ fn fault_map(compiled: &CompiledCode, lowered: &Lowered) -> FaultMap {
             map.push(end, None);
         }
         let number = range.loc.bits();
-        map.push(range.start, pc(number));
+        map.push(range.start, resume(number));
         while let Some(trap) = traps.get(next_trap).filter(|t| t.offset < range.end) {
             next_trap += 1;
             let code = trap.code.as_raw().get() as u32 - 1;
@@ -207,8 +207,8 @@ fn fault_map(compiled: &CompiledCode, lowered: &Lowered) -> FaultMap {
             }
             let back = (number + TRAP_CODES - code % TRAP_CODES) % TRAP_CODES;
             if back != 0 && back <= number {
-                map.push(trap.offset, pc(number - back));
-                map.push(trap.offset + 1, pc(number));
+                map.push(trap.offset, resume(number - back));
+                map.push(trap.offset + 1, resume(number));
             }
         }
         end = range.end;

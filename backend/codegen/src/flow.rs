@@ -798,13 +798,124 @@ block0:
     }
 
     #[test]
-    fn an_instruction_with_two_writes_is_a_checkpoint() {
-        let twice = "    store.i64 v0 u64, v1\n    store.i64 v0+8 u64, v1\n";
+    fn an_instruction_that_writes_twice_behind_a_read_is_a_checkpoint() {
+        let twice =
+            "    v9 = load.i64 v0 u64\n    store.i64 v0 u64, v1\n    store.i64 v0+8 u64, v1\n";
         let text = WRITES.replace("    store.i64 v0 u64, v1\n", twice);
         with_flow(&[&text], true, |flow, _| {
-            let [own, behind] = [0, 5].map(|at| flow.checkpoints.point(0, at).expect("one"));
+            let [own, behind] = [0, 6].map(|at| flow.checkpoints.point(0, at).expect("one"));
             // Whoever comes round the loop meets the first one before anything that faults.
             assert!(!own.tells && !behind.tells && !flow.checkpoints.entry_tells);
+        });
+    }
+
+    const ROW: &str = "unit 0x1000 len 20 insns 5 flags 0x0 fp arm
+block0:
+    insn 0x1000, 4
+    v0 = get x1
+    v1 = get x2
+    store.i64 v0 u64, v1
+    store.i64 v0+8 u64, v1
+    insn 0x1004, 4
+    set x3, v1
+    insn 0x1008, 4
+    v2 = get x1
+    v3 = get x3
+    store.i64 v2+16 u64, v3
+    insn 0x100c, 4
+    v4 = get x4
+    v5 = load.i64 v4 u64
+    set x5, v5
+    insn 0x1010, 4
+    v6 = get x5
+    v7 = get x1
+    store.i64 v7+24 u64, v6
+    insn 0x1014, 4
+    v8 = get x1
+    store.i64 v8+32 u64, v8
+    exit jump 0x2000
+";
+
+    #[test]
+    fn writes_in_a_row_share_a_checkpoint() {
+        with_flow(&[ROW], true, |flow, _| {
+            let row = |at| flow.checkpoints.in_row(0, at);
+            // Behind the read the row's next write is its last, and stands before a checkpoint.
+            let unit = ROW.lines().skip(2).enumerate();
+            let stores = unit.filter(|(_, line)| line.contains("store"));
+            let rows: Vec<bool> = stores.clone().map(|(at, _)| row(at)).collect();
+            assert_eq!(rows, [true, true, true, false, true]);
+            let insns = ROW.lines().skip(2).enumerate().filter(|(_, line)| line.contains("insn"));
+            let points: Vec<bool> =
+                insns.map(|(at, _)| flow.checkpoints.point(0, at).is_some()).collect();
+            assert_eq!(points, [false, false, false, false, false, true]);
+        });
+    }
+
+    /// A write on one of two ways that meet at `0x3000`, where there is another one.
+    #[test]
+    fn rows_end_where_ways_meet() {
+        let fork = "unit 0x1000 len 4 insns 1 flags 0x0 fp arm
+block0:
+    insn 0x1000, 4
+    v0 = get x1
+    v1 = icmp.i64 eq v0, v0
+    brif v1, block1, block2
+block1:
+    exit jump 0x2000
+block2:
+    exit jump 0x3000
+";
+        let write = "unit 0x2000 len 8 insns 2 flags 0x0 fp arm
+block0:
+    insn 0x2000, 4
+    v0 = get x1
+    store.i64 v0 u64, v0
+    store.i64 v0 u64, v0
+    insn 0x2004, 4
+    exit jump 0x3000
+";
+        let meet = "unit 0x3000 len 8 insns 2 flags 0x0 fp arm
+block0:
+    insn 0x3000, 4
+    v0 = get x1
+    store.i64 v0 u64, v0
+    insn 0x3004, 4
+    exit jump 0x4000
+";
+        with_flow(&[fork, write, meet], true, |flow, _| {
+            let points = &flow.checkpoints;
+            let [_, write, meet] = [0, 1, 2].map(|unit| flow.first[unit]);
+            assert!(points.in_row(write, 2) && !points.in_row(write, 3));
+            assert!(points.point(write, 4).is_some() && points.point(meet, 0).is_none());
+            assert_eq!((points.done(meet), points.in_row(meet, 2)), (0, true));
+        });
+        // The same inside of a unit: none of its writes are in rows, and no row goes into it.
+        let inside = "unit 0x2000 len 16 insns 4 flags 0x0 fp arm
+block0:
+    insn 0x2000, 4
+    v0 = get x1
+    v1 = icmp.i64 eq v0, v0
+    brif v1, block1, block2
+block1:
+    insn 0x2004, 4
+    v2 = get x1
+    store.i64 v2 u64, v2
+    insn 0x2008, 4
+    jump block2
+block2:
+    insn 0x200c, 4
+    v3 = get x1
+    store.i64 v3 u64, v3
+    exit jump 0x4000
+";
+        let before = meet.replace("0x300", "0x100").replace("0x4000", "0x2000");
+        with_flow(&[&before, inside], true, |flow, _| {
+            let points = &flow.checkpoints;
+            assert!(!points.in_row(0, 2) && points.point(0, 3).is_some());
+            assert!(!points.in_row(2, 2) && !points.in_row(3, 2));
+            assert!(points.point(2, 3).is_some());
+            assert_eq!([1, 2, 3].map(|n| points.done(n)), [0; 3]);
         });
     }
 

@@ -26,7 +26,7 @@ mod neighbours;
 mod region;
 
 pub use compiler::{Compiler, Options};
-pub use fault_map::FaultMap;
+pub use fault_map::{FaultMap, Resume};
 pub use region::{
     CompileError, Edge, EdgeKind, Listing, MemoryModel, PageCheck, Region, RegionInput, Target,
 };

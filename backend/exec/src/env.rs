@@ -17,6 +17,8 @@ pub(crate) struct Env {
     pub shared: Arc<VcpuShared>,
     /// What the last helper called by generated code returned, if that was an error.
     pub trap: Option<Trap>,
+    /// The next stores that are left out because a region has done them, see [`tulk_codegen::Resume`]. In user mode.
+    pub done: u32,
     /// The processor's side of paged memory, in system mode.
     pub mmu: Option<Box<Mmu>>,
 }
@@ -25,6 +27,18 @@ impl Env {
     #[inline(always)]
     fn mem(&self) -> UserMem<'_> {
         UserMem::new(&self.engine.mem)
+    }
+
+    /// The store that comes now is done already.
+    #[inline(always)]
+    fn is_done(&mut self) -> bool {
+        match self.done.checked_sub(1) {
+            None => false,
+            Some(left) => {
+                self.done = left;
+                true
+            }
+        }
     }
 }
 
@@ -45,7 +59,9 @@ impl GuestMem for Env {
     }
     #[inline(always)]
     fn store(&mut self, va: GuestVa, op: MemOp, value: u64) -> Result<(), MemFault> {
-        let Some(mmu) = &mut self.mmu else { return self.mem().store(va, op, value) };
+        let Some(mmu) = &mut self.mmu else {
+            return if self.is_done() { Ok(()) } else { self.mem().store(va, op, value) };
+        };
         let bytes = access::to_bytes(op, value as u128);
         if let Some(host) = mmu.host(va, op, true) {
             access::store(host, op, bytes);
@@ -63,7 +79,9 @@ impl GuestMem for Env {
     }
     #[inline(always)]
     fn store128(&mut self, va: GuestVa, op: MemOp, value: u128) -> Result<(), MemFault> {
-        let Some(mmu) = &mut self.mmu else { return self.mem().store128(va, op, value) };
+        let Some(mmu) = &mut self.mmu else {
+            return if self.is_done() { Ok(()) } else { self.mem().store128(va, op, value) };
+        };
         let bytes = access::to_bytes(op, value);
         if let Some(host) = mmu.host(va, op, true) {
             access::store(host, op, bytes);

@@ -187,7 +187,8 @@ impl Engine {
             alive: Mutex::new(true),
         });
         lock(&self.vcpus).push(shared.clone());
-        let mut env = Box::new(Env { engine: self.clone(), shared, trap: None, mmu: None });
+        let mut env =
+            Box::new(Env { engine: self.clone(), shared, trap: None, done: 0, mmu: None });
         let mut jumps = trampoline::new_jump_cache();
         trampoline::set_words(&mut state, &mut env, &mut jumps);
         Vcpu {
@@ -667,7 +668,11 @@ impl Vcpu {
         let [reason, a, b] = [word::REASON, word::A, word::B].map(|w| self.state.engine[w]);
         if reason == REASON_FAULT {
             self.counts.exit_fault += 1;
-            return if signals::take_hit() { Next::Step } else { Next::Repeat };
+            let hit = signals::take_hit();
+            if let Some(next) = self.leave_out(engine, b) {
+                return next;
+            }
+            return if hit { Next::Step } else { Next::Repeat };
         }
         let counts = &mut self.counts;
         match Reason::from_word(reason) {
@@ -763,6 +768,23 @@ impl Vcpu {
             }
             Outcome::Trap(trap) => self.trapped(trap),
         }
+    }
+
+    /// Interprets from a region's checkpoint until behind the last of the stores that the region has done since then, which
+    /// are left out: until there nothing is read from memory, so nothing but registers changes. The outcome if that leads further
+    /// than behind the instruction, which may have another store that faults.
+    fn leave_out<'g>(&mut self, engine: &Engine, done: u64) -> Option<Next<'g>> {
+        self.env.done = done as u32;
+        while self.env.done != 0 {
+            match self.step(engine, 1) {
+                Next::Anew => {}
+                next => {
+                    self.env.done = 0;
+                    return Some(next);
+                }
+            }
+        }
+        None
     }
 
     /// Interprets until the fault comes again. What a region did since its checkpoint may be long, so each time that this

@@ -6,6 +6,7 @@ use super::regs::CELL_MEM_BASE;
 use super::{Emitter, engine};
 use crate::MemoryModel;
 use crate::abi::{MemAccess, word};
+use crate::fault_map::Resume;
 use tulk_base::state::CELL_ZERO;
 use tulk_base::{MemOp, MemOrder, RmwOp};
 use tulk_ir::interp::code::{self, Step, address, kind};
@@ -84,7 +85,7 @@ impl Emitter<'_> {
         if self.input.mem == MemoryModel::Paged {
             return;
         }
-        self.map.push(self.asm.here(), Some(self.pc));
+        self.map.push(self.asm.here(), Some(Resume { pc: self.pc, done: None }));
     }
 
     pub fn plain_load(&mut self, number: u16, step: &Step) {

@@ -20,7 +20,7 @@ mod vector_float;
 
 use crate::abi::EDGE_BYTES;
 use crate::checkpoint::Reaching;
-use crate::fault_map::FaultMap;
+use crate::fault_map::{FaultMap, Resume};
 use crate::flow::{Bits, Effect, Flow};
 use crate::narrow::narrow_slots;
 use crate::neighbours::Neighbours;
@@ -44,11 +44,11 @@ pub const EDGES_SYMBOL: u32 = 0;
 pub struct Lowered {
     /// `offset` counts from the first record.
     pub edges: Vec<Edge>,
-    /// What the fault map says for every guest instruction, by source location.
-    pub pcs: Vec<u64>,
+    /// What the fault map says, by source location: one for every guest instruction and part of one.
+    pub resumes: Vec<Resume>,
 }
 
-/// Source locations (numbers of guest instructions) wrap into trap codes modulo this, see [`crate::Compiler`].
+/// Source locations (numbers of guest instructions and their parts) wrap into trap codes modulo this, see [`crate::Compiler`].
 pub const TRAP_CODES: u32 = 250;
 
 /// The Cranelift function signature of regions.
@@ -162,10 +162,11 @@ pub struct Lower<'a> {
     edges: Vec<Edge>,
     edge_numbers: HashMap<(u64, u64, u8), usize>,
     /// By source location: the guest instruction and its entry in the fault map.
-    insns: Vec<(u64, u64)>,
+    insns: Vec<(u64, Resume)>,
     pc: u64,
-    /// The current checkpoint.
+    /// The current checkpoint, and the writes since then that need not be repeated.
     reaching: Reaching,
+    done: u8,
     common: exits::Common,
 }
 
@@ -245,6 +246,7 @@ pub fn lower(
         insns: Vec::new(),
         pc: input.units[0].pc,
         reaching: Reaching::None,
+        done: 0,
         common: exits::Common::default(),
     };
     lower.missing_preds[0] += 1;
@@ -255,7 +257,7 @@ pub fn lower(
     lower.finish_shared();
     lower.b.seal_all_blocks();
     lower.b.finalize(isa.frontend_config());
-    Ok(Lowered { edges: lower.edges, pcs: lower.insns.iter().map(|i| i.1).collect() })
+    Ok(Lowered { edges: lower.edges, resumes: lower.insns.iter().map(|i| i.1).collect() })
 }
 
 impl<'a> Lower<'a> {
@@ -299,6 +301,7 @@ impl<'a> Lower<'a> {
         let node = &self.flow.nodes[n];
         self.dirty = node.dirty_in.clone();
         self.reaching = self.flow.checkpoints.reaching(n);
+        self.done = self.flow.checkpoints.done(n);
         let unit = self.input.units[node.unit];
         let range = unit.block_range(node.block);
         if !std::ptr::eq(unit, self.unit) || self.values.len() != unit.values.len() {
@@ -330,8 +333,9 @@ impl<'a> Lower<'a> {
             Reaching::One(pc) => pc,
             Reaching::Many => FaultMap::CHECKPOINT,
         };
-        if self.insns.last() != Some(&(pc, back_to)) {
-            self.insns.push((pc, back_to));
+        let resume = Resume { pc: back_to, done: Some(self.done) };
+        if self.insns.last() != Some(&(pc, resume)) {
+            self.insns.push((pc, resume));
         }
         self.pc = pc;
         self.b.set_srcloc(SourceLoc::new(self.insns.len() as u32 - 1));
@@ -561,6 +565,7 @@ impl<'a> Lower<'a> {
                     self.store_pc(inst.imm as u64);
                 }
                 self.reaching = Reaching::One(inst.imm as u64);
+                self.done = 0;
             }
             Effect::Sync => {
                 self.store_dirty();
@@ -624,6 +629,10 @@ impl<'a> Lower<'a> {
             Load | Store | AtomicRmw | AtomicCas | Fence => {
                 if let Some(value) = self.lower_memory(inst)? {
                     self.define(inst, value);
+                }
+                if self.flow.checkpoints.in_row(self.node, self.at) {
+                    self.done += 1;
+                    self.start_insn(self.pc);
                 }
             }
             Fadd | Fsub | Fmul | Fdiv | Fsqrt | Fma | Fneg | Fabs | Fmin | Fmax | Fcmp | Fround

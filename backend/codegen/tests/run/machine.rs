@@ -407,6 +407,8 @@ pub struct Machine {
     /// The last run ended in a fault whose address the host did not tell or that does not come back the same, see
     /// [`interrupted`].
     pub unknown_fault: bool,
+    /// How many writes behind the checkpoint were done when the last run ended in a fault.
+    pub done: u8,
 }
 
 impl Machine {
@@ -429,6 +431,7 @@ impl Machine {
             targets: Vec::new(),
             round: None,
             unknown_fault: false,
+            done: 0,
         }
     }
 
@@ -564,10 +567,11 @@ impl Machine {
         self.unknown_fault = matches!(left, Left::Fault { known: false, .. });
         if let Left::Fault { fault, host_pc, .. } = left {
             let offset = host_pc - placed.address as u64;
-            let pc = placed.region.fault_map.lookup(offset as u32).expect("pc of a fault");
-            if pc != FaultMap::CHECKPOINT {
-                state.cells[CELL_PC as usize] = pc;
+            let resume = placed.region.fault_map.lookup(offset as u32).expect("pc of a fault");
+            if resume.pc != FaultMap::CHECKPOINT {
+                state.cells[CELL_PC as usize] = resume.pc;
             }
+            self.done = resume.done.unwrap_or(0);
             return Left::Trap(Trap::Mem(fault));
         }
         left
@@ -578,17 +582,18 @@ impl Machine {
     }
 }
 
-/// True when the guest instruction at `pc` may fault behind something that cannot be repeated, which then is done
-/// twice: no lifter writes such, except for stores, of which an integer of 128 bits is two.
+/// True when the guest instruction at `pc` may fault behind something that can neither be repeated nor left out, which then is
+/// done twice: no lifter writes such, except for stores, of which an integer of 128 bits is two.
 pub fn interrupted(unit: &Unit, pc: u64) -> bool {
     let start = unit.insts.iter().rposition(|i| i.op == Op::Insn && i.imm as u64 == pc);
     let own = unit.insts[start.map_or(0, |n| n + 1)..].iter().take_while(|i| i.op != Op::Insn);
-    let mut done = false;
+    let (mut read, mut done) = (false, false);
     own.into_iter().any(|i| {
         let faults = i.op.info().effects & effect::FAULT != 0 && i.op != Op::Call;
         let halves = i.op == Op::Store && i.ty == Type::I128;
         let cut = faults && done || halves;
-        done |= !i.repeatable(HELPERS);
+        read |= i.op == Op::Load;
+        done |= !i.repeatable(HELPERS) && (read || i.op != Op::Store);
         cut
     })
 }
@@ -641,7 +646,7 @@ impl Runner for Machine {
             let mut reference = Reference::new();
             reference.run(&unit, &mut first_state, &mut first_env);
             self.unknown_fault |= interrupted(&unit, state.pc());
-            return reference.resume(&unit, state, env);
+            return reference.resume(&unit, state, env, self.done);
         }
         let flags = |flags| (flags != OWN_FLAGS).then_some(flags);
         let outcome = match left {

@@ -9,3 +9,4 @@ mod quality;
 mod random;
 mod reference;
 mod regions;
+mod rows;

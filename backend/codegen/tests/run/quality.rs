@@ -8,7 +8,7 @@ use tulk_ir::filetest::env::{HELPERS, layout};
 use tulk_ir::interp::Program;
 use tulk_ir::{Builder, FpRule, IntCc, RegLayout, Shape, Slot, Type, Unit};
 
-fn slot(layout: &RegLayout, name: &str) -> Slot {
+pub fn slot(layout: &RegLayout, name: &str) -> Slot {
     layout.by_name(name).expect("a register of the test machine")
 }
 

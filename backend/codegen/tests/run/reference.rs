@@ -12,6 +12,8 @@ pub struct Reference {
     /// Rounding mode of runs, if not the environment's.
     pub round: Option<Round>,
     layout: RegLayout,
+    /// The next stores that are left out.
+    done: u8,
     /// Where walks were at the last passage of each guest instruction.
     trail: HashMap<u64, Place>,
 }
@@ -26,16 +28,25 @@ struct Place {
 
 impl Reference {
     pub fn new() -> Reference {
-        Reference { round: None, layout: layout(), trail: HashMap::new() }
+        Reference { round: None, layout: layout(), done: 0, trail: HashMap::new() }
     }
 
     /// Forgets where walks were.
     pub fn start(&mut self) {
+        self.done = 0;
         self.trail.clear();
     }
 
-    /// Walks on in the unit from the instruction at the state's pc, which has been passed since [`Reference::start`].
-    pub fn resume(&mut self, unit: &Unit, state: &mut CpuState, env: &mut TestEnv) -> Outcome {
+    /// Walks on in the unit from the instruction at the state's pc, which has been passed since [`Reference::start`], and leaves
+    /// out the first `done` stores, also in units that come next.
+    pub fn resume(
+        &mut self,
+        unit: &Unit,
+        state: &mut CpuState,
+        env: &mut TestEnv,
+        done: u8,
+    ) -> Outcome {
+        self.done = done;
         let place = self.trail[&state.pc()].clone();
         with_float_unit(env, |env| self.walk(unit, place, state, env))
     }
@@ -87,6 +98,10 @@ impl Reference {
                 }
                 Op::Insn => {
                     pc = inst.imm as u64;
+                    Ok(0)
+                }
+                Op::Store if self.done != 0 => {
+                    self.done -= 1;
                     Ok(0)
                 }
                 Op::Load | Op::Store | Op::AtomicRmw | Op::AtomicCas => {

@@ -12,17 +12,17 @@ use tulk_ir::filetest::random::{self, Rng};
 use tulk_ir::filetest::{Outcome, Runner};
 use tulk_ir::{ExitKind, Inst, IntCc, Op, RegLayout, Slot, Type, Unit, Value};
 
-fn machine(precise: bool) -> Machine {
+pub fn machine(precise: bool) -> Machine {
     let options = Options { optimize: true, verify: true, listing: false };
     Machine::new(options, MemoryModel::Flat, precise)
 }
 
-fn get(state: &CpuState, name: &str) -> u64 {
+pub fn get(state: &CpuState, name: &str) -> u64 {
     let layout = layout();
     state.get(layout.cell(layout.by_name(name).unwrap()))
 }
 
-fn set(state: &mut CpuState, name: &str, value: u64) {
+pub fn set(state: &mut CpuState, name: &str, value: u64) {
     let layout = layout();
     state.set(layout.cell(layout.by_name(name).unwrap()), value);
 }
@@ -449,7 +449,7 @@ fn name_flags(unit: &mut Unit, at: usize, flags: u64) {
 }
 
 /// Puts `fuel -= 1; if fuel == 0 exit 0x9000` in front of a unit.
-fn burn(unit: &mut Unit, fuel: Slot) {
+pub fn burn(unit: &mut Unit, fuel: Slot) {
     let first = unit.values.len() as u16;
     unit.values.extend([Type::I32, Type::I32, Type::I32, Type::I8]);
     let v = |n: u16| Value(first + n);
@@ -533,26 +533,40 @@ fn random_regions_of_narrow_slots() {
     compare_regions(m, 1 << 32);
 }
 
-fn compare_regions(mut m: Machine, first: u64) {
+fn compare_regions(m: Machine, first: u64) {
+    let set_up = |rng: &mut Rng, layout: &RegLayout, state: &mut CpuState| {
+        for slot in layout.slots() {
+            state.set128(slot.cell & !1, rng.bits(Type::I128));
+        }
+        for slot in layout.slots().iter().filter(|slot| slot.general) {
+            state.set(slot.cell, state.get(slot.cell) & 0xffff_ffff);
+        }
+    };
+    compare(m, first, random_region, set_up);
+}
+
+/// Compares random regions with what their units do one after the other, faults included. Returns how many faults happened,
+/// and how many of them behind writes that were left out.
+pub fn compare(
+    mut m: Machine,
+    first: u64,
+    make: impl Fn(&mut Rng, &RegLayout, u64) -> Vec<Unit>,
+    set_up: impl Fn(&mut Rng, &RegLayout, &mut CpuState),
+) -> [u64; 2] {
     let layout = m.layout.clone();
     let seeds = std::env::var("TULK_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(200);
     let mut reference = Reference::new();
-    let mut repeated = 0;
+    let (mut repeated, mut left_out) = (0, 0);
     for seed in first..first + seeds {
         let mut rng = Rng(seed ^ 0xabcd);
         let count = 2 + rng.below(5) as u64;
-        let mut units = random_region(&mut rng, &layout, count);
+        let mut units = make(&mut rng, &layout, count);
         units.iter_mut().for_each(|unit| narrow(unit, &layout));
         let region = m.compile(&units.iter().collect::<Vec<_>>());
         let placed = m.place(region);
         for _ in 0..4 {
             let mut state = CpuState::new();
-            for slot in layout.slots() {
-                state.set128(slot.cell & !1, rng.bits(Type::I128));
-            }
-            for slot in layout.slots().iter().filter(|slot| slot.general) {
-                state.set(slot.cell, state.get(slot.cell) & 0xffff_ffff);
-            }
+            set_up(&mut rng, &layout, &mut state);
             set(&mut state, "w7", 1 + rng.below(40) as u64);
             let mut expected_state = CpuState::new();
             expected_state.cells.copy_from_slice(&state.cells);
@@ -580,7 +594,8 @@ fn compare_regions(mut m: Machine, first: u64) {
                 if m.unknown_fault || interrupted(unit, pc) {
                     continue;
                 }
-                let outcome = with_flags(reference.resume(unit, &mut state, &mut env), unit);
+                let outcome =
+                    with_flags(reference.resume(unit, &mut state, &mut env, m.done), unit);
                 let outcome = run(&mut reference, outcome, &mut state, &mut env);
                 let Outcome::Trap(trap) = outcome else {
                     let text: String =
@@ -589,6 +604,7 @@ fn compare_regions(mut m: Machine, first: u64) {
                 };
                 left = Left::Trap(trap);
                 repeated += 1;
+                left_out += (m.done != 0) as u64;
             }
             let report = |what: &str| {
                 let text: String = units.iter().map(|u| u.display(&layout).to_string()).collect();
@@ -624,4 +640,5 @@ fn compare_regions(mut m: Machine, first: u64) {
         m.free(placed);
     }
     assert!(repeated > seeds / 40, "{repeated} faults");
+    [repeated, left_out]
 }

@@ -4,8 +4,8 @@ use super::epoch::{Guard, Shared};
 use crate::code::Placed;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
-use tulk_codegen::Region;
 use tulk_codegen::code_memory::{CodeBlock, CodeMemory, MIN_BLOCK};
+use tulk_codegen::{Region, Resume};
 
 /// One pointer per [`MIN_BLOCK`] bytes of code memory, to the code that starts there. Untouched parts cost no memory.
 ///
@@ -64,11 +64,11 @@ impl FaultIndex {
         self.granules[granules].iter().filter_map(|granule| granule.get(guard))
     }
 
-    /// The guest instruction that the generated code at `pc` belongs to.
+    /// Where to go on for the generated code at `pc`, if it belongs to a guest instruction.
     ///
     /// # Safety
     /// The calling thread runs the code at `pc`, or `pc` is not in the code memory: then the code is alive.
-    pub unsafe fn guest_pc(&self, pc: usize) -> Option<u64> {
+    pub unsafe fn resume(&self, pc: usize) -> Option<Resume> {
         let (granule, at) = self.locate(pc)?;
         // SAFETY: the caller's promise: it is the code that the thread runs.
         let placed = unsafe { granule.get_unguarded() }?;

@@ -5,7 +5,8 @@
 //! 1. A write to a page with watched code, by generated code or an accessor of `softmmu::raw`: the page becomes
 //!    writable, its blocks are queued as stale, and the access is repeated. A guest that must see its own changes
 //!    at once ([`tulk_frontend::GuestIsa::self_modifying_is_exact`]) leaves the running block instead, and the dispatcher
-//!    repeats the one instruction in tier 0; see `docs/self-modifying-code.md`.
+//!    repeats the one instruction in tier 0; see `docs/self-modifying-code.md`. So do regions of any guest: what leads to
+//!    a later fault might be repeated, and must be what it was.
 //! 2. An accessor: it continues at its recovery address and reports the fault.
 //! 3. Generated code: the region's fault map names the guest pc, all slots are exact, and the thread returns to
 //!    the dispatcher, which repeats the instruction in tier 0 to learn what exactly is wrong.
@@ -188,8 +189,8 @@ fn on_guest_access(signal: i32, address: usize, cx: &mut libc::ucontext_t) -> bo
         // SAFETY: set by `set_regions` to an index that the thread's vCPU keeps alive.
         let regions = unsafe { t.regions.get().as_ref() };
         // SAFETY: regions in the index are alive while a thread that runs them is pinned.
-        let guest_pc = regions.and_then(|r| unsafe { r.guest_pc(pc) });
-        if accessor.is_none() && guest_pc.is_none() {
+        let resume = regions.and_then(|r| unsafe { r.resume(pc) });
+        if accessor.is_none() && resume.is_none() {
             return false;
         }
         if signal == libc::SIGSEGV && fault_frame::is_write(cx) {
@@ -204,7 +205,8 @@ fn on_guest_access(signal: i32, address: usize, cx: &mut libc::ucontext_t) -> bo
                 if let Some(shared) = unsafe { t.shared.get().as_ref() } {
                     shared.flag.raise(crate::host::EXIT_ENGINE);
                 }
-                if !t.exact.get() {
+                let in_region = resume.is_some_and(|resume| resume.done.is_some());
+                if !t.exact.get() && !in_region {
                     return true;
                 }
                 t.hit.set(true);
@@ -212,14 +214,15 @@ fn on_guest_access(signal: i32, address: usize, cx: &mut libc::ucontext_t) -> bo
         }
         if let Some(to) = accessor {
             fault_frame::set_pc(cx, to);
-        } else if let Some(guest_pc) = guest_pc {
+        } else if let Some(resume) = resume {
             // SAFETY: the state of the generated code that was interrupted; nobody else uses it.
             let state = unsafe { &mut *t.state.get() };
-            if guest_pc != FaultMap::CHECKPOINT {
-                state.cells[CELL_PC as usize] = guest_pc;
+            if resume.pc != FaultMap::CHECKPOINT {
+                state.cells[CELL_PC as usize] = resume.pc;
             }
             state.engine[word::REASON] = REASON_FAULT;
             state.engine[word::A] = address as u64;
+            state.engine[word::B] = resume.done.unwrap_or(0) as u64;
             fault_frame::leave_code(cx, state);
         }
         true
