@@ -4,6 +4,7 @@
 //! parent copies what is used of it before the fork, and the child puts that copy in its place, at the same addresses;
 //! `tests/changes.rs` forks in the middle of everything.
 
+use crate::counters;
 use crate::engine::Engine;
 use crate::host::epoch::lock;
 use crate::host::{EXIT_ENGINE, signals};
@@ -42,8 +43,9 @@ impl Engine {
         let jobs = self.jobs.freeze();
         let code = self.existing_code_store().map(|store| store.freeze(self.config.fork_copy));
         let debug = self.debug.freeze();
+        let counters = counters::freeze();
         let locks: Box<dyn Locks> =
-            Box::new((dirty, index, vcpus, jobs, code, self.epoch.freeze(), debug));
+            Box::new((dirty, index, vcpus, jobs, code, self.epoch.freeze(), debug, counters));
         ForkGuard { engine: self, process: std::process::id(), locks: Some(locks) }
     }
 

@@ -24,6 +24,7 @@
 mod code;
 mod compile;
 mod config;
+mod counters;
 mod debug;
 mod debug_step;
 mod dirty;

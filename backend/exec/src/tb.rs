@@ -1,6 +1,7 @@
 //! A translation block: guest code from one entry to a branch, lifted and ready for tier 0.
 
 use crate::code::Placed;
+use crate::counters::{self, Counters};
 use crate::host::epoch::{Guard, OwnedSlot, Shared};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use tulk_codegen::baseline::Profile;
@@ -101,8 +102,7 @@ pub struct Edge {
     next: Shared<Tb>,
     /// Times taken (some are lost when threads race).
     count: AtomicU32,
-    /// Of the first edge: the counter of the block's baseline code, see [`Profile::runs`]. Of the second: what
-    /// [`Tb::look`] noted.
+    /// Of the first edge: the block's [`Counters`]. Of the second: what [`Tb::look`] noted.
     spare: AtomicU32,
 }
 
@@ -167,16 +167,42 @@ impl Tb {
         }
     }
 
-    /// Where baseline code of this block counts.
-    pub fn profile(&self) -> Profile {
-        let address = |counter: &AtomicU32| std::ptr::from_ref(counter) as u64;
-        let exits = self.program.exit_count();
-        let counter = |n| if n < exits { address(&self.edge(n).count) } else { 0 };
-        Profile { runs: address(self.runs()), edges: std::array::from_fn(counter) }
+    /// Where baseline code of this block counts, if there is room for it.
+    pub fn profile(&self) -> Option<Profile> {
+        if self.counters() == Counters::NONE {
+            let (none, new) = (Counters::NONE.to_word(), Counters::new(self.counted()));
+            let (word, relaxed) = (&self.first_edges[0].spare, Ordering::Relaxed);
+            if word.compare_exchange(none, new.to_word(), relaxed, relaxed).is_err() {
+                // Another thread is at the same.
+                new.free(self.counted());
+            }
+        }
+        let counters = self.counters();
+        let address = |n| std::ptr::from_ref(counters.word(n)) as u64;
+        let edge = |n| if n + 1 < self.counted() { address(n + 1) } else { 0 };
+        (counters != Counters::NONE)
+            .then(|| Profile { runs: address(0), edges: std::array::from_fn(edge) })
     }
 
+    fn counters(&self) -> Counters {
+        Counters::from_word(self.first_edges[0].spare.load(Ordering::Relaxed))
+    }
+    /// How many words that are: for its executions, and for the first exits if it has several.
+    fn counted(&self) -> usize {
+        match self.program.exit_count() {
+            0 | 1 => 1,
+            exits => (exits + 1).min(counters::MOST),
+        }
+    }
     fn runs(&self) -> &AtomicU32 {
-        &self.first_edges[0].spare
+        self.counters().word(0)
+    }
+    /// How often an edge that is no derived one was taken.
+    fn taken(&self, n: usize) -> u32 {
+        let counters = self.counters();
+        let counts = n + 1 < self.counted() && counters != Counters::NONE;
+        let counted = if counts { counters.word(n + 1).load(Ordering::Relaxed) } else { 0 };
+        self.edge(n).count().wrapping_add(counted)
     }
     fn counting(&self) -> u8 {
         self.counting.load(Ordering::Relaxed)
@@ -191,7 +217,7 @@ impl Tb {
     fn derived(&self) -> Option<(&Edge, u32)> {
         let n = self.counting().checked_sub(counting::DERIVED)? as usize;
         let others = (0..self.program.exit_count()).filter(|&other| other != n);
-        let counts = others.map(|other| self.edge(other).count());
+        let counts = others.map(|other| self.taken(other));
         Some((self.edge(n), counts.fold(0, u32::wrapping_add)))
     }
 
@@ -269,7 +295,7 @@ impl Tb {
                 let runs = derived.count().wrapping_add(self.ran(limit));
                 runs.saturating_sub(counted)
             }
-            _ => edge.count(),
+            _ => self.taken(n),
         }
     }
 
@@ -387,6 +413,7 @@ impl Drop for Tb {
         if let Some(placed) = self.baseline.take() {
             drop(placed.free());
         }
+        self.counters().free(self.counted());
     }
 }
 

@@ -558,7 +558,11 @@ impl Vcpu {
             insns: tb.insns as u32,
             mem: engine.memory_model(),
             // One that reaches into a second page is never part of a region.
-            profile: (config.has_regions() && tb.second().is_none()).then(|| tb.profile()),
+            profile: if config.has_regions() && tb.second().is_none() {
+                tb.profile()
+            } else {
+                None
+            },
             page: engine.system.as_ref().map(|system| system.check(tb.key)),
             second: engine.system.as_ref().and_then(|system| system.second_check(tb)),
         };

@@ -45,6 +45,27 @@ pub(crate) fn zeroed_slice<T: Zeroed>(n: usize) -> Box<[T]> {
     unsafe { Box::new_zeroed_slice(n).assume_init() }
 }
 
+/// The same for ever, on pages as large as the host has when it has them.
+pub(crate) fn huge_pages<T: Zeroed>(n: usize) -> &'static [T] {
+    const HUGE: usize = 2 << 20;
+    let (bytes, protection) = (n * size_of::<T>(), libc::PROT_READ | libc::PROT_WRITE);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let address =
+        unsafe { libc::mmap(std::ptr::null_mut(), bytes + HUGE, protection, flags, -1, 0) };
+    if address == libc::MAP_FAILED {
+        return Box::leak(zeroed_slice(n));
+    }
+    let skip = (address as usize).wrapping_neg() % HUGE;
+    // SAFETY: inside the mapping, which has room for `skip` bytes more, is aligned to `HUGE` there, all zero as the trait
+    // wants it, and never unmapped. The advice changes no contents.
+    unsafe {
+        let start = address.byte_add(skip);
+        libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+        std::slice::from_raw_parts(start.cast(), n)
+    }
+}
+
 fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: fills a local.
