@@ -38,6 +38,8 @@ const GLOBAL: u64 = 1;
 const SIZE_SHIFT: u32 = 1;
 const SIZE_MASK: u64 = 0x3f << SIZE_SHIFT;
 
+const NO_FRAME: u32 = u32::MAX;
+
 /// Entries (log2) of a new data TLB, and of the largest.
 const FIRST_LOG2: u32 = 8;
 const LARGEST_LOG2: u32 = 13;
@@ -90,6 +92,9 @@ impl Hasher for PageHasher {
 /// The tables of one MMU index in one space.
 struct Table {
     entries: Box<[TlbEntry]>,
+    /// Of each entry that has, or had, a fast tag for stores the frame, else [`NO_FRAME`]: [`Table::protect`] looks through
+    /// these, which are an eighth of the size.
+    written: Box<[u32]>,
     /// Numbers of entries filled since they were last known to be empty, with repetitions; too long: any.
     log: Vec<u32>,
     /// Since the last flush or growth.
@@ -156,6 +161,7 @@ impl Table {
     fn new() -> Table {
         Table {
             entries: empty_entries(FIRST_LOG2),
+            written: vec![NO_FRAME; 1 << FIRST_LOG2].into(),
             log: Vec::new(),
             fills: 0,
             quiet: 0,
@@ -284,8 +290,9 @@ impl Table {
     /// Moves everything to a table of another size.
     fn rebuild(&mut self, log2: u32) {
         let old = std::mem::replace(&mut self.entries, empty_entries(log2));
+        let written = std::mem::replace(&mut self.written, vec![NO_FRAME; 1 << log2].into());
         self.log.clear();
-        for entry in old {
+        for (entry, frame) in old.into_iter().zip(written) {
             let Some(page) = Self::page_of(&entry) else { continue };
             let n = self.number(page);
             let to = &self.entries[n];
@@ -293,6 +300,7 @@ impl Table {
             to.write.store(entry.write.load(RELAXED), RELAXED);
             to.addend.store(entry.addend.load(RELAXED), RELAXED);
             to.page.store(entry.page.load(RELAXED), RELAXED);
+            self.written[n] = frame;
             self.log.push(n as u32);
         }
     }
@@ -340,6 +348,10 @@ impl Table {
             }
         };
         let (read, write) = if watched { (SLOW, SLOW) } else { (read, write) };
+        self.written[n] = match page {
+            Some(page) if mapping.write && write == 0 => page.frame,
+            _ => NO_FRAME,
+        };
         entry
             .page
             .store(pa & !PAGE_MASK | global | (mapping.size_log2 as u64) << SIZE_SHIFT, RELAXED);
@@ -388,7 +400,11 @@ impl Table {
         let mut any = false;
         let first = phys.frame_host(frames.start) as u64;
         let len = (frames.len() as u64) << TLB_PAGE_LOG2;
-        for entry in &self.entries {
+        let wanted = |frame: u32| frame.wrapping_sub(frames.start) < frames.len() as u32;
+        // In steps that the host does at once.
+        let rows = self.written.chunks(16).zip(self.entries.chunks(16));
+        let near = rows.filter(|(row, _)| row.iter().fold(false, |any, &f| any | wanted(f)));
+        for entry in near.flat_map(|(_, entries)| entries) {
             let tag = entry.write.load(RELAXED);
             if tag & PAGE_MASK != 0 {
                 continue;
@@ -604,7 +620,8 @@ impl TlbOwner {
             return;
         }
         let table = inner.table(mmu);
-        let entry = &table.entries[table.number(va)];
+        let n = table.number(va);
+        let entry = &table.entries[n];
         if entry.write.load(RELAXED) != vpage | SLOW {
             return;
         }
@@ -618,6 +635,7 @@ impl TlbOwner {
         };
         if !slow {
             entry.write.store(vpage, RELAXED);
+            table.written[n] = frame;
         }
     }
 

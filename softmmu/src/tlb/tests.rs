@@ -327,3 +327,43 @@ proptest! {
         }
     }
 }
+
+/// Protecting finds entries wherever a table that grew, shrank or was refreshed has them.
+#[test]
+fn protecting_a_frame_finds_all_its_pages() {
+    let mem = memory();
+    let tlb = Tlb::new(mem.clone(), MODES);
+    let mut owner = TlbOwner::new(tlb.clone());
+    let frame_of = |n: u64| n * 7 % 256;
+    let va_of = |n: u64| (0x1000 + n) * PAGE;
+    const N: u64 = 3000;
+    for round in 0..3 {
+        for n in 0..N {
+            let writes = mapping(frame_of(n) * PAGE, 12, n % 5 != 0, true);
+            fill(&mut owner, va_of(n), (n % 2) as u8, &writes);
+        }
+        let is_fast = |owner: &TlbOwner, n| owner.host(va_of(n), 8, (n % 2) as u8, true).is_some();
+        let fast = |owner: &TlbOwner| (0..N).filter(|&n| is_fast(owner, n)).collect::<Vec<_>>();
+        let mut before = fast(&owner);
+        assert!(before.len() > 300);
+        for frames in [3..4, 17..40, 200..256] {
+            let inside = |n: &u64| frames.contains(&(frame_of(*n) as u32));
+            assert_eq!(tlb.protect(frames.clone()), before.iter().any(inside));
+            before.retain(|n| !inside(n));
+            assert_eq!(fast(&owner), before);
+            assert!(!tlb.protect(frames.clone()));
+            // As after a store that was allowed.
+            let again = (0..N).filter(inside).filter(|n| n % 5 != 0);
+            let again: Vec<u64> =
+                again.filter(|&n| owner.find(va_of(n), (n % 2) as u8, true).is_some()).collect();
+            again.iter().for_each(|&n| owner.refresh(va_of(n), (n % 2) as u8));
+            assert!(again.iter().all(|&n| is_fast(&owner, n)));
+            assert_eq!(tlb.protect(frames.clone()), !again.is_empty());
+            assert_eq!(fast(&owner), before);
+        }
+        // The tables shrink in between.
+        for _ in 0..(round + 1) * 2 * QUIET {
+            owner.flush(TlbFlush::NonGlobal);
+        }
+    }
+}
