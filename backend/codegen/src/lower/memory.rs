@@ -190,7 +190,7 @@ impl Lower<'_> {
 
     /// Ends the fast way of an access: the block where the others join it, and its result there.
     fn go_on_with(&mut self, value: Option<ir::Value>) -> (ir::Block, Option<ir::Value>) {
-        let go_on = self.b.create_block();
+        let go_on = self.next_block();
         let arg = value.map(|value| value.into());
         let result = value.map(|value| {
             let ty = self.type_of(value);

@@ -417,10 +417,19 @@ impl<'a> Lower<'a> {
         block
     }
 
+    /// A block that goes on where the present one ends: off the hot path if that is.
+    fn next_block(&mut self) -> ir::Block {
+        let here = self.b.current_block();
+        if here.is_some_and(|here| self.b.func.layout.is_cold(here)) {
+            return self.cold_block();
+        }
+        self.b.create_block()
+    }
+
     /// Goes to `cold` when `cond` is non-zero; the position becomes the other side. `cold` gets no other
     /// predecessor.
     fn branch_cold(&mut self, cond: ir::Value, cold: ir::Block) {
-        let go_on = self.b.create_block();
+        let go_on = self.next_block();
         self.b.ins().brif(cond, cold, &[], go_on, &[]);
         self.b.seal_block(cold);
         self.b.seal_block(go_on);
@@ -435,7 +444,7 @@ impl<'a> Lower<'a> {
         cold: impl FnOnce(&mut Self) -> ir::Value,
     ) -> ir::Value {
         let slow = self.cold_block();
-        let go_on = self.b.create_block();
+        let go_on = self.next_block();
         let result = self.b.append_block_param(go_on, self.type_of(value));
         self.b.ins().brif(cond, slow, &[], go_on, &[value.into()]);
         self.b.seal_block(slow);
@@ -458,7 +467,7 @@ impl<'a> Lower<'a> {
         let slow = self.cold_block();
         self.branch_cold(cond, slow);
         let value = hot(self);
-        let go_on = self.b.create_block();
+        let go_on = self.next_block();
         let result = self.b.append_block_param(go_on, ty);
         self.b.ins().jump(go_on, &[value.into()]);
         self.b.switch_to_block(slow);

@@ -255,3 +255,50 @@ fn canonical_baseline_blocks() {
         assert!(per_guest <= *bound, "{name} became {per_guest} bytes for each instruction");
     }
 }
+
+/// Where the slow way of an access goes on behind its thunk is laid out with it, not between fast ones.
+#[test]
+fn slow_ways_stay_out_of_the_way() {
+    let unit = unit(0x1000, |b, r| {
+        b.insn(0x1000, 4);
+        let (p, q) = (b.get(r("x1")), b.get(r("x2")));
+        for n in 0..4 {
+            let v = b.load(Type::I64, p, 8 * n, MemOp::U64);
+            b.store(q, 16 * n, MemOp::U64, v);
+        }
+        b.exit(0x1004);
+    });
+    let layout = layout();
+    let options = Options { optimize: true, verify: true, listing: true };
+    let input = RegionInput {
+        units: &[&unit],
+        layout: &layout,
+        helpers: HELPERS,
+        mem: MemoryModel::Paged,
+        precise: true,
+        pages: &[],
+        targets: &[],
+    };
+    let region = Compiler::new(options).unwrap().compile(&input).unwrap();
+    let clif = region.listing.expect("asked for").clif;
+    // Blocks with what their branches name.
+    let mut blocks: Vec<(&str, bool, Vec<&str>)> = Vec::new();
+    for line in clif.lines() {
+        let names =
+            || line.split(|c: char| !c.is_alphanumeric()).filter(|w| w.starts_with("block"));
+        if line.trim_start().starts_with("block") {
+            let name = names().next().expect("its own");
+            blocks.push((name, line.contains("cold"), Vec::new()));
+        } else if let Some((_, _, to)) = blocks.last_mut() {
+            to.extend(names());
+        }
+    }
+    assert!(blocks.iter().filter(|block| block.1).count() > 8, "{clif}");
+    for (name, cold, _) in blocks.iter().skip(1).filter(|(_, cold, _)| !cold) {
+        let from_hot = |block: &(&str, bool, Vec<&str>)| !block.1 && block.2.contains(name);
+        assert!(
+            blocks.iter().any(from_hot),
+            "{name} {cold} is reached from cold blocks only:\n{clif}"
+        );
+    }
+}
