@@ -19,7 +19,7 @@ LIMIT = 900  # seconds for one machine
 # name: (group, shell command); scales chosen for about a second under QEMU
 WORK = {
     "sha256": ("work", "sha256sum /tmp/data"),
-    "gzip": ("work", "gzip -c /tmp/text >/dev/null"),
+    "gzip": ("work", "gzip -c /tmp/text /tmp/text /tmp/text /tmp/text >/dev/null"),
     "awk": ("work", "awk '{ n[$1 % 97] += length($0) } END { for (k in n) s += n[k]; print s }' /tmp/text"),
     "sort": ("work", "sort /tmp/text | tail -1"),
     "shell": ("work", "i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done; echo $i"),
