@@ -141,7 +141,7 @@ impl Checkpoints {
     ) -> bool {
         let mut preds = vec![Vec::new(); flow.nodes.len()];
         for &n in &flow.order {
-            flow.nodes[n].succs.iter().for_each(|edge| preds[edge.to].push(n));
+            flow.nodes[n].succs.iter().for_each(|edge| preds[edge.to].push((n, edge.back)));
         }
         let mut starts = vec![Row::default(); flow.nodes.len()];
         let mut ends: Vec<Option<Row>> = vec![None; flow.nodes.len()];
@@ -150,12 +150,16 @@ impl Checkpoints {
             for &n in &flow.order {
                 // The first one is known: it comes before this node, unless that is the entry.
                 let entry = (n == 0).then(Row::default);
-                let known = entry.into_iter().chain(preds[n].iter().filter_map(|&p| ends[p]));
+                let end = |&(p, back): &(usize, bool)| {
+                    ends[p].map(|row| if back { row.come_round() } else { row })
+                };
+                let known = entry.into_iter().chain(preds[n].iter().filter_map(end));
                 let mut start = known.reduce(Row::join).unwrap_or_default();
                 start.ends |= breaks.forced[n];
                 if sweep > PATIENCE {
                     // Another checkpoint may make this one needless, and so on in circles.
                     start.reads |= starts[n].reads;
+                    start.rounds |= starts[n].rounds;
                     start.ends |= starts[n].ends;
                 }
                 changed |= start != std::mem::replace(&mut starts[n], start);
@@ -342,6 +346,8 @@ struct Breaks {
 struct Row {
     /// Something was read.
     reads: bool,
+    /// A loop was closed.
+    rounds: bool,
     /// Something was done that can neither be repeated nor left out.
     ends: bool,
     /// Writes that can be left out, and node and index of the last of them, where it is the same on all ways.
@@ -358,10 +364,17 @@ impl Row {
         let ends = self.ends | other.ends;
         Row {
             reads: self.reads | other.reads,
+            rounds: self.rounds | other.rounds,
             ends,
             done: if ends { 0 } else { self.done },
             last: self.last.filter(|_| self.last == other.last),
         }
+    }
+
+    /// On an edge that closes a loop. The row ends in front of one without any checkpoint, all of which would be repeated for
+    /// the sake of a write behind it.
+    fn come_round(self) -> Row {
+        Row { reads: self.reads | self.rounds, rounds: true, ..self }
     }
 
     /// Goes behind the instruction at this node and index; true when it is a write of the row. `may`: it can be one.

@@ -17,7 +17,7 @@ pub struct FaultMap {
 pub struct Resume {
     /// A guest instruction, or [`FaultMap::CHECKPOINT`].
     pub pc: u64,
-    /// In a region: how many writes from there on are done already. `None` in baseline code, where it is the instruction that
+    /// In a precise region: how many writes from there on are done already. `None` elsewhere, where it is the instruction that
     /// faults.
     pub done: Option<u8>,
 }

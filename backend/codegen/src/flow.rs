@@ -919,6 +919,49 @@ block2:
         });
     }
 
+    /// Otherwise a fault behind a loop would be found again by going round it, for the sake of the write in front.
+    #[test]
+    fn rows_do_not_go_over_loops() {
+        let write = "unit 0x1000 len 4 insns 1 flags 0x0 fp arm
+block0:
+    insn 0x1000, 4
+    v0 = get x1
+    store.i64 v0 u64, v0
+    exit jump 0x2000
+";
+        let round = "unit 0x2000 len 8 insns 2 flags 0x0 fp arm
+block0:
+    insn 0x2000, 4
+    v0 = get x2
+    v1 = iconst.i64 1
+    v2 = sub.i64 v0, v1
+    set x2, v2
+    insn 0x2004, 4
+    v3 = icmp.i64 eq v2, v1
+    brif v3, block1, block2
+block1:
+    exit jump 0x3000
+block2:
+    exit jump 0x2000
+";
+        let behind = "unit 0x3000 len 8 insns 2 flags 0x0 fp arm
+block0:
+    insn 0x3000, 4
+    v0 = get x1
+    store.i64 v0+8 u64, v0
+    insn 0x3004, 4
+    exit jump 0x4000
+";
+        let straight = round.replace("exit jump 0x2000", "exit jump 0x5000");
+        for (round, in_row) in [(round, false), (&straight, true)] {
+            with_flow(&[write, round, behind], true, |flow, _| {
+                let behind = flow.first[2];
+                assert_eq!(flow.checkpoints.in_row(behind, 2), in_row);
+                assert_eq!(flow.checkpoints.done(behind), 1);
+            });
+        }
+    }
+
     #[test]
     fn returns_lead_to_the_sites_of_internal_calls() {
         let call = "unit 0x1000 len 4 insns 1 flags 0x0 fp arm

@@ -58,6 +58,8 @@ impl Counters {
             return Counters::NONE;
         }
         free.fresh = (first + n) as u32;
+        // Maps them, if they are the first of a chunk: a `fork` waits for that.
+        word(first as u32);
         Counters(first as u32)
     }
 

@@ -87,6 +87,10 @@ pub const COMPILE_PAUSE: std::time::Duration = std::time::Duration::from_millis(
 /// 0.1 ms per MiB.
 pub const FORK_COPY: usize = 32 << 20;
 
+/// More instructions than a region has without a loop. Only where another thread changed the code meanwhile are stores that a region has
+/// done not found again.
+pub const MOST_REPEATED: u32 = 1 << 14;
+
 /// Blocks interpreted after a fault in a region, from its checkpoint on, before generated code is used again: more than
 /// lie between two writes of most programs, and some 0.5 ms.
 pub const PATIENCE: u32 = 256;

@@ -779,7 +779,10 @@ impl Vcpu {
     /// than behind the instruction, which may have another store that faults.
     fn leave_out<'g>(&mut self, engine: &Engine, done: u64) -> Option<Next<'g>> {
         self.env.done = done as u32;
-        while self.env.done != 0 {
+        for _ in 0..tuning::MOST_REPEATED {
+            if self.env.done == 0 {
+                break;
+            }
             match self.step(engine, 1) {
                 Next::Anew => {}
                 next => {
@@ -788,6 +791,7 @@ impl Vcpu {
                 }
             }
         }
+        self.env.done = 0;
         None
     }
 

@@ -333,7 +333,7 @@ impl<'a> Lower<'a> {
             Reaching::One(pc) => pc,
             Reaching::Many => FaultMap::CHECKPOINT,
         };
-        let resume = Resume { pc: back_to, done: Some(self.done) };
+        let resume = Resume { pc: back_to, done: self.input.precise.then_some(self.done) };
         if self.insns.last() != Some(&(pc, resume)) {
             self.insns.push((pc, resume));
         }
