@@ -11,8 +11,8 @@ use std::sync::{Mutex, OnceLock};
 /// Most words of one block.
 pub const MOST: usize = 5;
 
-/// Words for those who run some ten thousand blocks.
-const FEW: usize = 1 << 15;
+/// Words for those who run some ten thousand blocks, whose memory a large page would add to.
+const FEW: usize = 1 << 17;
 static WORDS: [AtomicU32; FEW] = [const { AtomicU32::new(0) }; FEW];
 
 /// Words of a chunk, one page of the larger kind, and chunks: 8 Mi words in all, for some three million blocks. There are more of them than
